@@ -1,0 +1,137 @@
+"""What passes from stage to stage, in the order it happens: the app's storyboard."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_deepmrseg.imaging.grid import Grid, Placement
+from bids_deepmrseg.tasks import Label, Task
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """discover -> prepare: one task on the scans of one subject, session and run.
+
+    Attributes
+    ----------
+    task
+        What is to be segmented.
+    bids_dir
+        Root of the input dataset.
+    scans
+        One file per channel of the task, in channel order; the first defines the native grid.
+    entities
+        BIDS entities of the first scan as in its name, such as ``(("sub", "01"), ("run", "2"))``.
+    """
+
+    task: Task
+    bids_dir: Path
+    scans: tuple[Path, ...]
+    entities: tuple[tuple[str, str], ...]
+
+    def entity(self, key: str) -> str | None:
+        """Value of one entity (``sub``, ``ses``, ``acq``, ``run`` ...), ``None`` where absent."""
+        return dict(self.entities).get(key)
+
+    @property
+    def stem(self) -> str:
+        """Name of the first scan without suffix and ending, such as ``sub-01_ses-2_run-1``."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities)
+
+    @property
+    def name(self) -> str:
+        """What logs call this case, such as ``sub-01_run-1_T1w deepbrain``."""
+        return f"{self.stem}_{self.task.space} {self.task.name}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """prepare -> segment: what the network sees."""
+
+    channels: npt.NDArray[np.float32]  # (C, I, J, K), RAS+, brain tissue near 1
+    placement: Placement  # how to get back
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """segment -> restore: what the networks say, still on the model grid."""
+
+    probabilities: npt.NDArray[np.float32]  # (L, I, J, K), sums to 1 over L
+    placement: Placement
+    n_islands_removed_voxels: int  # model voxels taken from islands that cannot be right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmented:
+    """restore -> measure, write, report: the answer, voxel for voxel on the input."""
+
+    dseg: npt.NDArray[np.uint16]  # (I, J, K), label indices
+    confidence: npt.NDArray[np.float32]  # (I, J, K), probability of the label that won
+    grid: Grid  # native
+    probabilities: npt.NDArray[np.float16] | None  # (L, I, J, K) native, only on request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StructureMeasures:
+    """measure -> write, aggregate: one structure of one case.
+
+    Attributes
+    ----------
+    label
+        The structure.
+    n_voxels
+        Voxels of that label on the native grid.
+    volume_mm3
+        ``n_voxels`` times the volume of a voxel; 0.0 where none was found.
+    mean_probability
+        Mean probability over the structure's voxels; ``nan`` where it has none.
+    touches_edge
+        Whether the structure reaches the edge of the field of view and may be cut.
+    in_adult_range
+        Whether the volume lies in the label's published adult range; ``None`` without one.
+    """
+
+    label: Label
+    n_voxels: int
+    volume_mm3: float
+    mean_probability: float
+    touches_edge: bool
+    in_adult_range: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """graph -> status table, aggregate: what became of one case.
+
+    Attributes
+    ----------
+    participant_id, session_id, run_id
+        BIDS labels with prefix (``sub-01``, ``ses-2``, ``run-1``); ``n/a`` where absent.
+    source
+        First scan, relative to the dataset root; ``n/a`` where there is none.
+    task
+        Name of the task.
+    status
+        ``done``, ``skipped`` or ``failed``.
+    reason
+        One sentence, ``n/a`` for done.
+    dseg
+        Label map, relative to the output folder; ``n/a`` unless done.
+    duration_s
+        Wall time of the case.
+    """
+
+    participant_id: str
+    session_id: str
+    run_id: str
+    source: str
+    task: str
+    status: Status
+    reason: str
+    dseg: str
+    duration_s: float

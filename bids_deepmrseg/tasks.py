@@ -1,0 +1,184 @@
+"""The tasks as frozen data; code reads their fields and never branches on a task's name."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_deepmrseg.errors import UsageError, WeightsError
+
+BUILTIN_MODELS = Path(__file__).parent / "data" / "models"
+TASK_FILE = "task.toml"
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A closed interval of volumes in millilitres, with where it was published."""
+
+    low_ml: float
+    high_ml: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """One row of the BIDS lookup table ``dseg.tsv``.
+
+    Attributes
+    ----------
+    index
+        Value of the label's voxels in label maps.
+    name, abbreviation
+        As in the atlas that the task file cites.
+    color
+        ``#RRGGBB``, for viewers.
+    mapping
+        Index in the BIDS common table of tissue classes.
+    mirror
+        Index of the same structure on the other side; the label's own for midline structures.
+    adult_range
+        Volumes that adults are known to have, or ``None`` where nothing was published.
+    """
+
+    index: int
+    name: str
+    abbreviation: str
+    color: str
+    mapping: int
+    mirror: int
+    adult_range: Range | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A segmentation task as data.
+
+    Attributes
+    ----------
+    name
+        Alphanumeric, as it appears behind ``seg-`` in file names.
+    description
+        One sentence for sidecars and ``--dry-run``.
+    channels
+        BIDS suffixes of the scans, in network input order; the first one's grid is the native
+        grid of the answer.
+    spacing_mm
+        Edge of the model grid's cubic voxels.
+    labels
+        The lookup table; background is index 0 and is left out.
+    one_cluster
+        Whether all labels together form one place in the head, so that an island far from it
+        cannot be right.
+    atlas
+        Where label names, indices and adult ranges come from.
+    """
+
+    name: str
+    description: str
+    channels: tuple[str, ...]
+    spacing_mm: float
+    labels: tuple[Label, ...]
+    one_cluster: bool
+    atlas: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9A-Za-z]+", self.name):
+            raise UsageError(f"task name {self.name!r} must be letters and digits (BIDS labels are)")
+        indices = [label.index for label in self.labels]
+        if not indices or len(set(indices)) != len(indices) or min(indices) < 1:
+            raise UsageError(f"task {self.name}: label indices must be distinct and above 0")
+        by_index = {label.index: label for label in self.labels}
+        for label in self.labels:
+            if label.mirror not in by_index or by_index[label.mirror].mirror != label.index:
+                raise UsageError(f"task {self.name}: {label.name} and its mirror disagree")
+        if not self.channels:
+            raise UsageError(f"task {self.name} names no channel")
+
+    @property
+    def n_classes(self) -> int:
+        """Network output channels, background included."""
+        return len(self.labels) + 1
+
+    @property
+    def space(self) -> str:
+        """Suffix of the scan on whose grid the answer lies."""
+        return self.channels[0]
+
+    @property
+    def mirror_classes(self) -> tuple[int, ...]:
+        """For every class, background first, the class of the other side."""
+        classes = {label.index: c for c, label in enumerate(self.labels, start=1)}
+        return (0, *(classes[label.mirror] for label in self.labels))
+
+
+def read_task(file: Path) -> Task:
+    """Read a task file.
+
+    Parameters
+    ----------
+    file
+        TOML with the fields of :class:`Task` and one ``[[labels]]`` table per label; a label
+        without ``mirror`` is its own mirror.
+
+    Raises
+    ------
+    UsageError
+        If the file is not TOML, lacks a field, or contradicts itself.
+    """
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        labels = tuple(_label(row) for row in table["labels"])
+        return Task(
+            name=table["name"],
+            description=table["description"],
+            channels=tuple(table["channels"]),
+            spacing_mm=float(table["spacing_mm"]),
+            labels=labels,
+            one_cluster=bool(table.get("one_cluster", False)),
+            atlas=table["atlas"],
+        )
+    except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise UsageError(f"task file {file} cannot be read: {error}") from error
+    except KeyError as error:
+        raise UsageError(f"task file {file} lacks the field {error}") from error
+
+
+def _label(row: dict[str, str | int | list[float]]) -> Label:
+    """One label from its TOML table."""
+    adult = row.get("adult_range_ml")
+    return Label(
+        index=int(str(row["index"])),
+        name=str(row["name"]),
+        abbreviation=str(row.get("abbreviation", row["name"])),
+        color=str(row.get("color", "#808080")),
+        mapping=int(str(row.get("mapping", 0))),
+        mirror=int(str(row.get("mirror", row["index"]))),
+        adult_range=Range(float(adult[0]), float(adult[1])) if isinstance(adult, list) else None,
+    )
+
+
+def find_model_folders(models_dir: Path | None = None) -> tuple[Path, ...]:
+    """Folders that hold a task file: those of ``models_dir`` first, then the built-in ones.
+
+    A folder of ``models_dir`` replaces the built-in one of the same name.
+    """
+    roots = (BUILTIN_MODELS,) if models_dir is None else (models_dir, BUILTIN_MODELS)
+    if models_dir is not None and not models_dir.is_dir():
+        raise WeightsError(f"--models-dir {models_dir} is not a folder")
+    found: dict[str, Path] = {}
+    for root in roots:
+        for file in sorted(root.glob(f"*/{TASK_FILE}")):
+            found.setdefault(file.parent.name, file.parent)
+    return tuple(found.values())
+
+
+def find_tasks(models_dir: Path | None = None) -> tuple[Task, ...]:
+    """Every task that there is a model folder for, sorted by name."""
+    tasks = (read_task(folder / TASK_FILE) for folder in find_model_folders(models_dir))
+    return tuple(sorted(tasks, key=lambda task: task.name))
+
+
+def find_model_folder(task: Task, models_dir: Path | None = None) -> Path:
+    """The folder with the task's weights; folders are named like their task."""
+    for folder in find_model_folders(models_dir):
+        if folder.name == task.name:
+            return folder
+    raise WeightsError(f"no model folder for task {task.name}; looked in {models_dir or 'the package'}")
