@@ -44,7 +44,7 @@ class WeightsError(DeepMRSegError):
 
 
 class OutputError(DeepMRSegError):
-    """Results cannot be written, or what was written does not read back; remedy: free the folder."""
+    """Results cannot be written, or do not read back as written; remedy: free the folder."""
 
     exit_code = os.EX_CANTCREAT
 

@@ -10,6 +10,7 @@ from bids_deepmrseg.errors import UsageError, WeightsError
 BUILTIN_MODELS = Path(__file__).parent / "data" / "models"
 TASK_FILE = "task.toml"
 
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """A closed interval of volumes in millilitres, with where it was published."""
@@ -81,7 +82,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z]+", self.name):
-            raise UsageError(f"task name {self.name!r} must be letters and digits (BIDS labels are)")
+            raise UsageError(
+                f"task name {self.name!r} must be letters and digits (BIDS labels are)"
+            )
         indices = [label.index for label in self.labels]
         if not indices or len(set(indices)) != len(indices) or min(indices) < 1:
             raise UsageError(f"task {self.name}: label indices must be distinct and above 0")
@@ -181,4 +184,6 @@ def find_model_folder(task: Task, models_dir: Path | None = None) -> Path:
     for folder in find_model_folders(models_dir):
         if folder.name == task.name:
             return folder
-    raise WeightsError(f"no model folder for task {task.name}; looked in {models_dir or 'the package'}")
+    raise WeightsError(
+        f"no model folder for task {task.name}; looked in {models_dir or 'the package'}"
+    )

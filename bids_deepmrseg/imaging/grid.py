@@ -61,7 +61,9 @@ class Grid:
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*((0, n - 1) for n in self.shape))).reshape(3, -1)
-        apart_mm = (self.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+        apart_mm = (self.affine - other.affine)[:3] @ np.vstack(
+            [corners, np.ones(corners.shape[1])]
+        )
         return bool(np.abs(apart_mm).max() <= tolerance_mm)
 
 

@@ -123,7 +123,8 @@ def _checked(data: npt.NDArray[np.float32], file: Path) -> npt.NDArray[np.float3
         raise InputDataError(f"{file} shows nothing: every voxel is {data.flat[0]:g}")
     if min(data.shape) < MIN_SIDE:
         raise InputDataError(
-            f"{file} has shape {data.shape}: an axis of fewer than {MIN_SIDE} voxels cannot show a brain"
+            f"{file} has shape {data.shape}: "
+            f"an axis of fewer than {MIN_SIDE} voxels cannot show a brain"
         )
     return data
 
@@ -191,7 +192,7 @@ def _header_for(
     source: nib.Nifti1Image, data: npt.NDArray[np.generic], description: str
 ) -> nib.Nifti1Header:
     """The reference's header, with what belongs to its voxels rather than its grid replaced."""
-    header = source.header.copy()
+    header: nib.Nifti1Header = source.header.copy()
     header.set_data_shape(data.shape)
     header.set_data_dtype(data.dtype)
     header.set_slope_inter(1, 0)

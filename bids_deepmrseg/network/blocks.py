@@ -69,9 +69,7 @@ class ResIncBlock(nn.Module):
             )
             for b in range(RESINC_BRANCHES)
         )
-        self.weighting = ConvUnit(
-            narrow * RESINC_BRANCHES, features, kernel=1, activated=False
-        )
+        self.weighting = ConvUnit(narrow * RESINC_BRANCHES, features, kernel=1, activated=False)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,9 +101,7 @@ class TransitionUp(nn.Module):
 
     def __init__(self, c_in: int, c_skip: int, *, kernel: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(
-            c_in, c_skip, kernel, stride=2, output_padding=2 - kernel
-        )
+        self.up = nn.ConvTranspose2d(c_in, c_skip, kernel, stride=2, output_padding=2 - kernel)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Bring ``x`` to the resolution of ``skip`` and concatenate both."""

@@ -1,4 +1,4 @@
-"""The benchmark network: UNet with batch normalisation (Ronneberger et al. 2015; paper, section 4)."""
+"""The benchmark: UNet with batch normalisation (Ronneberger et al. 2015; paper, section 4)."""
 
 from itertools import pairwise
 
