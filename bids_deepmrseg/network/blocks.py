@@ -3,7 +3,25 @@
 from torch import Tensor, nn
 from torch import cat as concatenate
 
+from bids_deepmrseg.errors import GeometryError
+
 RESINC_BRANCHES = 4
+
+
+def require_multiple_of(stride: int, x: Tensor) -> None:
+    """Refuse slices that the down-samplings of a network would not halve evenly.
+
+    Raises
+    ------
+    GeometryError
+        If the last two sizes of ``x``, ``(..., H, W)``, are not multiples of ``stride``.
+    """
+    height, width = x.shape[-2:]
+    if height % stride or width % stride:
+        raise GeometryError(
+            f"a slice of {height} x {width} voxels does not fit this network; "
+            f"pad both sides to multiples of {stride}"
+        )
 
 
 class ConvUnit(nn.Sequential):

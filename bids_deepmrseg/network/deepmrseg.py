@@ -9,6 +9,7 @@ from bids_deepmrseg.network.blocks import (
     ResNetBlock,
     TransitionDown,
     TransitionUp,
+    require_multiple_of,
 )
 
 
@@ -34,6 +35,7 @@ class DeepMRSeg(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
+        self.stride = architecture.stride
         widths, n_blocks = architecture.widths, architecture.blocks_per_level
         self.projection = ConvUnit(architecture.n_channels, widths[0], kernel=1)
         self.pre_encoding = ResNetBlock(widths[0])
@@ -53,6 +55,7 @@ class DeepMRSeg(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits for a batch of slices, same height and width as the input."""
+        require_multiple_of(self.stride, x)
         x = self.pre_encoding(self.projection(x))
         skips = [x]
         for down, encoder in zip(self.downs, self.encoders, strict=True):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bids_deepmrseg.network.architecture import Architecture
-from bids_deepmrseg.network.blocks import ConvUnit, TransitionUp
+from bids_deepmrseg.network.blocks import ConvUnit, TransitionUp, require_multiple_of
 
 
 def _double_conv(c_in: int, c_out: int, n_blocks: int) -> nn.Sequential:
@@ -26,12 +26,13 @@ class UNet(nn.Module):
 
     Notes
     -----
-    Shapes: ``(N, C, H, W)`` in, ``(N, L, H, W)`` logits out; convolutions are padded, so
-    that the answer covers the whole slice.
+    Shapes: ``(N, C, H, W)`` in, ``(N, L, H, W)`` logits out; ``H`` and ``W`` must be multiples
+    of ``architecture.stride``. Convolutions are padded, so that the answer covers the whole slice.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
+        self.stride = architecture.stride
         widths, n_blocks = architecture.widths, architecture.blocks_per_level
         self.encoders = nn.ModuleList(
             _double_conv(c_in, c_out, n_blocks)
@@ -46,6 +47,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits for a batch of slices, same height and width as the input."""
+        require_multiple_of(self.stride, x)
         skips: list[Tensor] = []
         for level, encoder in enumerate(self.encoders):
             x = encoder(x if level == 0 else functional.max_pool2d(x, 2))
