@@ -1,0 +1,49 @@
+# Needs make and Python 3.11 only: each target first installs everything else into .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+DEMO := demo
+TEST_OPTIONS ?= -n 2
+
+.PHONY: help demo test lint types check clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    segment one scan, and say where tables and picture are"
+	@echo "make test    run the tests            (TEST_OPTIONS='-m \"not slow\"' and the like)"
+	@echo "make lint    check style and format"
+	@echo "make types   check types"
+	@echo "make check   lint, types and test"
+	@echo "make clean   remove .venv, demo/ and caches"
+
+$(INSTALLED): pyproject.toml constraints.txt version
+	@echo "Installing into $(VENV), once; this takes some minutes ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev,demo]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python docs/demo/make_dataset.py $(DEMO)/bids
+	$(BIN)/bids-deepmrseg $(DEMO)/bids $(DEMO)/deepmrseg participant -w $(DEMO)/work
+	$(BIN)/bids-deepmrseg $(DEMO)/bids $(DEMO)/deepmrseg group
+	@$(BIN)/python docs/demo/show_results.py $(DEMO)/deepmrseg
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(TEST_OPTIONS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find bids_deepmrseg tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
