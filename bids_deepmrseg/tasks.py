@@ -63,6 +63,9 @@ class Task:
         grid of the answer.
     spacing_mm
         Edge of the model grid's cubic voxels.
+    field_of_view_mm
+        Right to left, back to front and foot to head extent of the model grid, laid around the
+        centre of the brain; a scan that is smaller is taken whole.
     labels
         The lookup table; background is index 0 and is left out.
     one_cluster
@@ -76,6 +79,7 @@ class Task:
     description: str
     channels: tuple[str, ...]
     spacing_mm: float
+    field_of_view_mm: tuple[float, float, float]
     labels: tuple[Label, ...]
     one_cluster: bool
     atlas: str
@@ -134,6 +138,7 @@ def read_task(file: Path) -> Task:
             description=table["description"],
             channels=tuple(table["channels"]),
             spacing_mm=float(table["spacing_mm"]),
+            field_of_view_mm=_extent(table["field_of_view_mm"]),
             labels=labels,
             one_cluster=bool(table.get("one_cluster", False)),
             atlas=table["atlas"],
@@ -142,6 +147,12 @@ def read_task(file: Path) -> Task:
         raise UsageError(f"task file {file} cannot be read: {error}") from error
     except KeyError as error:
         raise UsageError(f"task file {file} lacks the field {error}") from error
+
+
+def _extent(numbers: list[float]) -> tuple[float, float, float]:
+    """Three lengths in millimetres."""
+    right_left, back_front, foot_head = (float(number) for number in numbers)
+    return right_left, back_front, foot_head
 
 
 def _label(row: dict[str, str | int | list[float]]) -> Label:

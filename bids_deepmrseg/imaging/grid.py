@@ -112,6 +112,18 @@ def _line_weights(n_from: int, n_to: int, step: float) -> npt.NDArray[np.float32
     return normalised
 
 
+def _along_axis(
+    weights: npt.NDArray[np.float32], data: npt.NDArray[np.float32], axis: int
+) -> npt.NDArray[np.float32]:
+    """Matrix product of ``(n_to, n_from)`` weights with one axis of a ``(I, J, K)`` array."""
+    if weights.shape[0] == weights.shape[1] and np.array_equal(weights, np.eye(len(weights))):
+        return data
+    product: npt.NDArray[np.float32] = np.einsum(
+        "ab," + ("bjk->ajk", "ibk->iak", "ijb->ija")[axis], weights, data, optimize=True
+    )
+    return np.ascontiguousarray(product)
+
+
 def _interpolate(
     data: npt.NDArray[np.floating], shape: Shape, steps: tuple[float, float, float]
 ) -> npt.NDArray[np.float32]:
@@ -119,10 +131,8 @@ def _interpolate(
     result = data.astype(np.float32, copy=False)
     for axis, (n_to, step) in enumerate(zip(shape, steps, strict=True)):
         weights = _line_weights(result.shape[axis], n_to, step)
-        if n_to == result.shape[axis] and np.array_equal(weights, np.eye(n_to)):
-            continue
-        result = np.moveaxis(np.tensordot(weights, result, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(result)
+        result = _along_axis(weights, result, axis)
+    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,8 +240,44 @@ class Placement:
         i, j, k = (b - a for a, b in zip(self.crop.start, self.crop.stop, strict=True))
         return Grid((i, j, k), self.resampling.target.affine @ shift)
 
-    def undo(self, data: npt.NDArray[np.floating], *, fill: float = 0) -> npt.NDArray[np.float32]:
-        """Bring one field ``(I, J, K)`` from the model grid to the native grid."""
-        full = self.crop.undo(data, fill=fill).astype(np.float32, copy=False)
-        native: npt.NDArray[np.float32] = self.turn.undo(self.resampling.undo(full)).astype("f4")
+    def within(self, inner: Crop) -> "Placement":
+        """The placement of a box cut out of the model grid."""
+        start = np.add(self.crop.start, inner.start)
+        stop = np.add(self.crop.start, inner.stop)
+        (i0, j0, k0), (i1, j1, k1) = start.tolist(), stop.tolist()
+        return Placement(
+            self.turn, self.resampling, Crop(self.crop.full, (i0, j0, k0), (i1, j1, k1))
+        )
+
+    def undo_box(self, data: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float32], Crop]:
+        """Bring one field that is zero outside the model grid back, but only where it can reach.
+
+        Parameters
+        ----------
+        data
+            ``(I, J, K)`` on the model grid.
+
+        Returns
+        -------
+        tuple
+            The field at native spacing, axes still running R, A, S, and the box of the turned
+            native grid that it fills; it is zero elsewhere.
+        """
+        source, target = self.resampling.source, self.resampling.target
+        result = data.astype(np.float32, copy=False)
+        start, stop = [0, 0, 0], [0, 0, 0]
+        for axis in range(3):
+            step = source.spacing_mm[axis] / target.spacing_mm[axis]
+            weights = _line_weights(target.shape[axis], source.shape[axis], step)
+            weights = weights[:, self.crop.start[axis] : self.crop.stop[axis]]
+            reached = np.flatnonzero(weights.any(axis=1))
+            start[axis], stop[axis] = int(reached[0]), int(reached[-1]) + 1
+            result = _along_axis(weights[start[axis] : stop[axis]], result, axis)
+        box = Crop(source.shape, (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        return result, box
+
+    def undo(self, data: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Bring one field that is zero outside the model grid back to the whole native grid."""
+        result, box = self.undo_box(data)
+        native: npt.NDArray[np.float32] = self.turn.undo(box.undo(result)).astype(np.float32)
         return native

@@ -1,0 +1,77 @@
+"""Stage 2 of 8: the scans of a case become channels on the model grid, normalised."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_deepmrseg.errors import GeometryError
+from bids_deepmrseg.imaging.grid import Grid, Placement, plan_resampling, to_ras
+from bids_deepmrseg.imaging.head import find_brain_frame, frame_crop
+from bids_deepmrseg.imaging.nifti import Scan, read_scan
+from bids_deepmrseg.records import Case, Prepared
+from bids_deepmrseg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+PREPROCESSING = "brainframe-1"  # changes whenever the same scan would reach the network differently
+BRIGHTEST = 4.0  # times the tissue intensity; fat and vessels above it carry no information
+
+
+def prepare(case: Case) -> Prepared:
+    """Read the scans of a case and put them on the task's model grid.
+
+    Raises
+    ------
+    InputDataError
+        If a scan cannot be read or shows no head.
+    GeometryError
+        If the scans of a case lie on different grids.
+    """
+    scans = tuple(read_scan(file) for file in case.scans)
+    _check_one_grid(scans, case.scans)
+    prepared = prepare_volumes(tuple(scan.data for scan in scans), scans[0].grid, case.task)
+    logger.info("%s: prepared, model grid %s", case.name, prepared.placement.model.shape)
+    return prepared
+
+
+def prepare_volumes(
+    volumes: tuple[npt.NDArray[np.float32], ...], grid: Grid, task: Task
+) -> Prepared:
+    """Put volumes that share a grid on the task's model grid; training calls this too.
+
+    Parameters
+    ----------
+    volumes
+        One ``(I, J, K)`` array of intensities per channel, all on ``grid``.
+    grid
+        Native lattice.
+    task
+        Gives spacing and field of view.
+
+    Returns
+    -------
+    Prepared
+        Channels turned to RAS+, interpolated to cubic voxels, cut to the field of view around
+        the brain and divided by the median intensity of central brain tissue, in 0 to 4.
+    """
+    turned = [to_ras(volume, grid) for volume in volumes]
+    turn = turned[0][1]
+    resampling = plan_resampling(turn.turned, task.spacing_mm)
+    channels = [resampling.apply(data.astype(np.float32)) for data, _ in turned]
+    frames = [find_brain_frame(channel, task.spacing_mm) for channel in channels]
+    i, j, k = (round(mm / task.spacing_mm) for mm in task.field_of_view_mm)
+    crop = frame_crop(frames[0], resampling.target.shape, (i, j, k), task.spacing_mm)
+    normalised = [
+        np.clip((crop.apply(c) - f.background_intensity) / f.tissue_intensity, 0, BRIGHTEST)
+        for c, f in zip(channels, frames, strict=True)
+    ]
+    return Prepared(np.stack(normalised).astype(np.float32), Placement(turn, resampling, crop))
+
+
+def _check_one_grid(scans: tuple[Scan, ...], files: tuple[Path, ...]) -> None:
+    """Channels are stacked voxel for voxel, so their grids must agree."""
+    for scan, file in zip(scans[1:], files[1:], strict=True):
+        if not scan.grid.matches(scans[0].grid):
+            raise GeometryError(f"{file} is not on the grid of {files[0]}; align them first")

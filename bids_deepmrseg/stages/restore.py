@@ -1,0 +1,99 @@
+"""Stage 4 of 8: probabilities on the model grid become labels on exactly the native grid."""
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_deepmrseg.imaging.grid import Crop, Placement, crop_to
+from bids_deepmrseg.records import Predicted, Segmented
+from bids_deepmrseg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+NEGLIGIBLE = 1e-3  # foreground probability below which no voxel can win, nor tip a balance
+
+
+def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = False) -> Segmented:
+    """Interpolate each class's probability to the native grid and let the highest win.
+
+    Parameters
+    ----------
+    predicted
+        Probabilities ``(L, I, J, K)`` on the model grid.
+    task
+        Gives the index of every class.
+    keep_probabilities
+        Also return all probabilities on the native grid, float16.
+
+    Returns
+    -------
+    Segmented
+        Labels on the grid of the first scan. Classes are interpolated one by one, so that no
+        more than three native fields are in memory; the background wins ties.
+
+    Raises
+    ------
+    GeometryError
+        If the result is not on the native grid.
+    """
+    placement = predicted.placement
+    foreground = predicted.probabilities[1:]
+    inner = _reach(foreground)
+    placement = placement.within(inner)
+    winner, best, total, box = _argmax(foreground, inner, placement)
+    background = np.maximum(0, 1 - total)
+    wins = best > background
+    indices = np.array([label.index for label in task.labels], dtype=np.uint16)
+    dseg_box = np.where(wins, indices[winner], 0).astype(np.uint16)
+    dseg = placement.turn.undo(box.undo(dseg_box))
+    confidence = placement.turn.undo(box.undo(np.where(wins, best, background), fill=1))
+    return Segmented(
+        dseg=np.ascontiguousarray(dseg).astype(np.uint16),
+        confidence=np.ascontiguousarray(confidence).astype(np.float32),
+        grid=placement.native,
+        probabilities=_native_probabilities(foreground, inner, placement)
+        if keep_probabilities
+        else None,
+    )
+
+
+def _reach(foreground: npt.NDArray[np.float32]) -> Crop:
+    """The box outside of which every foreground probability is negligible."""
+    somewhere = np.zeros(foreground.shape[1:], dtype=bool)
+    for probability in foreground:
+        somewhere |= probability > NEGLIGIBLE
+    if not somewhere.any():
+        somewhere[tuple(n // 2 for n in somewhere.shape)] = True
+    return crop_to(somewhere, margin=1)
+
+
+def _argmax(
+    foreground: npt.NDArray[np.float32], inner: Crop, placement: Placement
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32], Crop]:
+    """Class with the highest probability, that probability, and the sum over classes."""
+    best, box = placement.undo_box(np.asarray(inner.apply(foreground[0]), dtype=np.float32))
+    best, total = best.copy(), best.copy()
+    winner = np.zeros(best.shape, dtype=np.intp)
+    for number, probability in enumerate(foreground[1:], start=1):
+        native, _ = placement.undo_box(np.asarray(inner.apply(probability), dtype=np.float32))
+        higher = native > best
+        winner[higher] = number
+        best[higher] = native[higher]
+        total += native
+    return winner, best, total, box
+
+
+def _native_probabilities(
+    foreground: npt.NDArray[np.float32], inner: Crop, placement: Placement
+) -> npt.NDArray[np.float16]:
+    """All classes, background first, on the native grid."""
+    shape = placement.native.shape
+    native = np.zeros((len(foreground) + 1, *shape), dtype=np.float16)
+    background = np.ones(shape, dtype=np.float32)
+    for number, probability in enumerate(foreground, start=1):
+        field = placement.undo(np.asarray(inner.apply(probability), dtype=np.float32))
+        native[number] = field
+        background -= field
+    native[0] = np.maximum(0, background)
+    return native

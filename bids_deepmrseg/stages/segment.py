@@ -1,0 +1,205 @@
+"""Stage 3 of 8: slices through the networks; views are fused into one probability per class."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import nn
+from torch.nn import functional
+
+from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.network.weights import (
+    ModelMember,
+    ModelRecord,
+    View,
+    label_lines,
+    load_network,
+    read_record,
+    verify,
+)
+from bids_deepmrseg.records import Predicted, Prepared
+from bids_deepmrseg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+SLICE_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+BATCH_SLICES = 4  # larger batches are no faster on a CPU (memory is allocated anew each time)
+CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
+
+
+def pick_device(name: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that exists.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is asked for that is not there.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda:0" if n_gpus else "cpu"
+    if name == "cpu":
+        return name
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise UsageError(f"--device {name} is unknown; say auto, cpu, cuda or cuda:N")
+    if int(number or 0) >= n_gpus:
+        raise UsageError(f"--device {name} is not there; torch sees {n_gpus} CUDA devices")
+    return f"cuda:{number or 0}"
+
+
+def segment(
+    prepared: Prepared, folder: Path, task: Task, *, device: str, fast: bool = False
+) -> Predicted:
+    """Run every network of a task's ensemble over its slices and average their probabilities.
+
+    Parameters
+    ----------
+    prepared
+        Channels on the model grid.
+    folder
+        Model folder of the task; its weights are verified before they are used.
+    task
+        What is segmented.
+    device
+        Torch device.
+    fast
+        Run only the ensemble's first network.
+
+    Returns
+    -------
+    Predicted
+        Probabilities on the same model grid. Where the task is one cluster, probabilities of
+        islands outside of it are given to the background; how many voxels that took is kept.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are damaged or belong to another task.
+    SegmentationError
+        If the networks find none of the structures.
+    """
+    record = read_record(folder)
+    check_record(record, task)
+    verify(folder, record)
+    members = record.members[:1] if fast else record.members
+    probabilities = _fused(prepared.channels, folder, members, task.n_classes, device)
+    n_removed = _keep_one_cluster(probabilities, task) if task.one_cluster else 0
+    if not (probabilities[1:] > 0.5).any():
+        raise SegmentationError(
+            f"the network found none of the {len(task.labels)} structures of {task.name}; "
+            "is the scan a brain, of the right contrast, with a right header?"
+        )
+    return Predicted(probabilities, prepared.placement, n_removed)
+
+
+def check_record(record: ModelRecord, task: Task) -> None:
+    """Refuse weights whose labels are not the task's."""
+    wanted = label_lines([(label.index, label.name) for label in task.labels])
+    if record.task != task.name or record.labels != wanted:
+        raise WeightsError(
+            f"the weights were trained for task {record.task} with other labels than those of "
+            f"the task file of {task.name}"
+        )
+
+
+def _fused(
+    channels: npt.NDArray[np.float32],
+    folder: Path,
+    members: tuple[ModelMember, ...],
+    n_classes: int,
+    device: str,
+) -> npt.NDArray[np.float32]:
+    """Mean probability over networks, ``(L, I, J, K)``."""
+    total = np.zeros((n_classes, *channels.shape[1:]), dtype=np.float32)
+    for member in members:
+        if member.architecture.n_classes != n_classes:
+            raise WeightsError(
+                f"{folder / member.file} has {member.architecture.n_classes} classes"
+            )
+        network = load_network(folder, member).to(device, memory_format=torch.channels_last)
+        predict_view(network, channels, member, total)
+        logger.info("%s network of %s done", member.view, folder.name)
+    total /= len(members)
+    return total
+
+
+def predict_view(
+    network: nn.Module,
+    channels: npt.NDArray[np.float32],
+    member: ModelMember,
+    total: npt.NDArray[np.float32],
+) -> None:
+    """Add one network's probabilities to ``total``, slice by slice in its view.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, on its device.
+    channels
+        ``(C, I, J, K)`` on the model grid.
+    member
+        Says in which view the network was trained, and to which multiple slices are padded.
+    total
+        ``(L, I, J, K)``, added to in place.
+    """
+    device = next(network.parameters()).device
+    stacked = np.moveaxis(channels, SLICE_AXIS[member.view] + 1, 0)  # (N, C, H, W)
+    summed = np.moveaxis(total, SLICE_AXIS[member.view] + 1, 0)
+    height, width = stacked.shape[2:]
+    stride = member.architecture.stride
+    padding = (0, -width % stride, 0, -height % stride)
+    with torch.inference_mode():
+        for batch in _batches(len(stacked)):
+            slices = torch.from_numpy(np.ascontiguousarray(stacked[batch])).to(device)
+            logits = network(
+                functional.pad(slices, padding).contiguous(memory_format=torch.channels_last)
+            )
+            softmax = logits.float().softmax(dim=1)[..., :height, :width]
+            summed[batch] += softmax.cpu().numpy()
+
+
+def _batches(n_slices: int) -> Iterator[slice]:
+    """Consecutive runs of slices."""
+    for start in range(0, n_slices, BATCH_SLICES):
+        yield slice(start, min(start + BATCH_SLICES, n_slices))
+
+
+def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int:
+    """Give what lies far from the main cluster to the background; count the voxels that changed.
+
+    First the largest cluster of all structures together, closed over gaps of 6 mm, then within
+    it the largest connected piece of each structure.
+    """
+    labels = probabilities.argmax(axis=0)
+    gap = max(1, round(CLUSTER_GAP_MM / task.spacing_mm / 2))
+    near = ndimage.binary_dilation(labels > 0, iterations=gap)
+    main = _largest_piece(near)
+    n_removed = 0
+    for number in range(1, len(probabilities)):
+        mine = labels == number
+        if not mine.any():
+            continue
+        kept = _largest_piece(mine & main)
+        stray = mine & ~kept
+        n_removed += int(stray.sum())
+        probabilities[1:, stray] = 0
+        probabilities[0, stray] = 1
+    probabilities[1:, ~main] = 0
+    probabilities[0, ~main] = 1
+    return n_removed
+
+
+def _largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The connected piece (faces, edges and corners) with the most voxels."""
+    pieces, n_pieces = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if n_pieces < 2:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    largest: npt.NDArray[np.bool_] = pieces == sizes.argmax()
+    return largest
