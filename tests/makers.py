@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,9 @@ from nibabel import orientations as nbo
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.tasks import Label, Range, Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HEAD_SHAPE = (42, 48, 40)
 HEAD_SPACING_MM = (4.0, 4.0, 4.0)
@@ -85,9 +89,7 @@ def make_head(grid: Grid, *, suffix: str = "T1w", seed: int = 0) -> npt.NDArray[
     return np.abs(head + noise).astype(np.float32)
 
 
-def write_nifti(
-    file: Path, data: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]
-) -> Path:
+def write_nifti(file: Path, data: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]) -> Path:
     """Write any array as NIfTI with both transforms set, making folders as needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(data, affine)
@@ -173,6 +175,7 @@ def make_task(
         description="Three made-up structures, for tests",
         channels=channels,
         spacing_mm=spacing_mm,
+        field_of_view_mm=(160.0, 192.0, 160.0),
         labels=(
             _label(left, "Left Blob", "#FF0000", mirror=right, adult_range=Range(1.0, 50.0)),
             _label(right, "Right Blob", "#00FF00", mirror=left),
@@ -190,6 +193,7 @@ def task_toml(task: Task) -> str:
         f'description = "{task.description}"',
         f"channels = {json.dumps(task.channels)}",
         f"spacing_mm = {task.spacing_mm}",
+        f"field_of_view_mm = {json.dumps(task.field_of_view_mm)}",
         f"one_cluster = {json.dumps(task.one_cluster)}",
         f'atlas = "{task.atlas}"',
     ]
@@ -201,6 +205,74 @@ def task_toml(task: Task) -> str:
             low, high = label.adult_range.low_ml, label.adult_range.high_ml
             lines.append(f"adult_range_ml = [{low}, {high}]")
     return "\n".join(lines) + "\n"
+
+
+def _spread_classes(network: "nn.Module", n_channels: int) -> None:
+    """Scale a random network's last layer until every class wins somewhere in a made head."""
+    import torch  # noqa: PLC0415 - only tests that run a network wait for it
+
+    head = make_head(make_grid()).clip(0, 200) / 85
+    slices = torch.from_numpy(head).permute(2, 0, 1)[:, None].repeat(1, n_channels, 1, 1)
+    with torch.no_grad():
+        logits = network.eval()(slices)
+        mean, spread = logits.mean(dim=(0, 2, 3)), logits.std(dim=(0, 2, 3))
+        last = network.get_submodule("head")
+        last.get_parameter("weight").mul_(5 / spread[:, None, None, None])
+        last.get_parameter("bias").sub_(mean).mul_(5 / spread)
+
+
+def make_model_folder(
+    models_dir: Path,
+    task: Task | None = None,
+    *,
+    views: tuple[str, ...] = ("axial",),
+    seed: int = 0,
+) -> Path:
+    """A model folder whose tiny networks have random weights and are sure of what they say.
+
+    Parameters
+    ----------
+    models_dir
+        What ``--models-dir`` names; the folder made in it is named like the task.
+    task
+        Default: :func:`make_task`.
+    views
+        One network each.
+    seed
+        Of the weights.
+    """
+    import torch  # noqa: PLC0415 - only tests that run a network wait for it
+
+    from bids_deepmrseg.network import weights  # noqa: PLC0415 - the same
+    from bids_deepmrseg.network.architecture import Architecture  # noqa: PLC0415 - the same
+    from bids_deepmrseg.network.build import build_network  # noqa: PLC0415 - the same
+
+    task = task or make_task()
+    folder = models_dir / task.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.toml").write_text(task_toml(task), encoding="utf-8")
+    architecture = Architecture(
+        n_channels=len(task.channels), n_classes=task.n_classes, features=4, depth=1
+    )
+    members = []
+    for number, view in enumerate(v for v in weights.VIEWS if v in views):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + number)
+            network = build_network(architecture)
+        _spread_classes(network, len(task.channels))
+        members.append(weights.save_network(folder, network, view, architecture))
+    record = weights.ModelRecord(
+        task=task.name,
+        labels=weights.label_lines([(label.index, label.name) for label in task.labels]),
+        preprocessing="brainframe-1",
+        members=tuple(members),
+        training_data="None: the weights are random",
+        license="CC0-1.0",
+        attribution="Nobody",
+        code_version="0.1.0",
+    )
+    weights.write_record(folder, record)
+    return folder
 
 
 def make_case(bids_dir: Path, scan: str, *, task: Task | None = None) -> Case:
@@ -219,7 +291,9 @@ def make_case(bids_dir: Path, scan: str, *, task: Task | None = None) -> Case:
     task = task or make_task()
     stem, _, ending = scan.rpartition("_")
     extension = ending.partition(".")[2]
-    scans = tuple(bids_dir / bids_path(f"{stem}_{channel}.{extension}") for channel in task.channels)
+    scans = tuple(
+        bids_dir / bids_path(f"{stem}_{channel}.{extension}") for channel in task.channels
+    )
     pairs = [part.partition("-") for part in stem.split("_")]
     return Case(
         task=task,
