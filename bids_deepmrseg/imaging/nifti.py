@@ -200,7 +200,7 @@ def _header_for(
     header["cal_min"], header["cal_max"] = 0, float(data.max(initial=0))
     header["descrip"] = description[:79].encode("ascii", "replace")
     header["aux_file"] = b""
-    header.set_xyzt_units(xyz="mm")
+    header.set_xyzt_units(xyz="mm", t="sec" if data.ndim > 3 else None)
     header.extensions.clear()
     return header
 
