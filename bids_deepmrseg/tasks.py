@@ -37,6 +37,8 @@ class Label:
         Index of the same structure on the other side; the label's own for midline structures.
     adult_range
         Volumes that adults are known to have, or ``None`` where nothing was published.
+    freesurfer
+        The same structure's number in FreeSurfer's table, which whole-head label maps use.
     """
 
     index: int
@@ -46,6 +48,7 @@ class Label:
     mapping: int
     mirror: int
     adult_range: Range | None = None
+    freesurfer: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +168,7 @@ def _label(row: dict[str, str | int | list[float]]) -> Label:
         color=str(row.get("color", "#808080")),
         mapping=int(str(row.get("mapping", 0))),
         mirror=int(str(row.get("mirror", row["index"]))),
+        freesurfer=int(str(row["freesurfer"])) if "freesurfer" in row else None,
         adult_range=Range(float(adult[0]), float(adult[1])) if isinstance(adult, list) else None,
     )
 

@@ -1,0 +1,1 @@
+"""Everything that makes weights: labelled scans, synthetic heads, augmentation, loss and loop."""

@@ -1,0 +1,152 @@
+"""``deepmrseg-train``: flags to settings, one call, a progress bar."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from bids_deepmrseg.errors import DeepMRSegError
+
+if TYPE_CHECKING:
+    from bids_deepmrseg.training.loop import EpochLog
+    from bids_deepmrseg.training.run import TrainSettings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = argparse.ArgumentParser(
+        prog="deepmrseg-train",
+        description="Train the networks of a task and write a model folder. A run that was "
+        "stopped goes on from its last checkpoint when the same command is given again.",
+    )
+    p.add_argument("task", help="name of a known task, or a task file (TOML)")
+    p.add_argument(
+        "labelled",
+        type=Path,
+        metavar="LABELLED",
+        help="labelled scans: sub-*/anat folders, each with a _dseg file",
+    )
+    p.add_argument("output", type=Path, help="folder for corpus, checkpoints, logs and model")
+    p.add_argument(
+        "--recipe",
+        default="any-head",
+        metavar="NAME",
+        help="built-in recipe (paper, any-head) or a TOML file; default %(default)s",
+    )
+    p.add_argument(
+        "--head-maps",
+        type=Path,
+        metavar="DIR",
+        help="whole-head label maps, FreeSurfer numbers, for synthetic heads",
+    )
+    p.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="SUB",
+        help="subjects never to be read, such as a test fold",
+    )
+    p.add_argument(
+        "--data-card",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="TOML with training_data, license and attribution",
+    )
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    p.add_argument(
+        "--compile", action="store_true", help="compile the network first (needs a C++ compiler)"
+    )
+    p.add_argument("--n-procs", type=int, default=os.cpu_count() or 1, help="for the corpus")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, and return the exit code."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    from bids_deepmrseg.training.run import run_training
+
+    try:
+        settings = settings_from(arguments)
+        bars = ProgressBars()
+        folder = run_training(settings, bars.listener())
+    except DeepMRSegError as error:
+        print(f"deepmrseg-train: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"model folder: {folder}\ntraining logs: {settings.output_dir / 'training'}")
+    return os.EX_OK
+
+
+def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
+    """Training settings from parsed flags."""
+    from bids_deepmrseg.stages.segment import pick_device
+    from bids_deepmrseg.tasks import BUILTIN_MODELS, TASK_FILE, read_task
+    from bids_deepmrseg.training.recipe import read_recipe
+    from bids_deepmrseg.training.run import TrainSettings, read_data_card
+
+    own = Path(arguments.task)
+    task_file = own if own.suffix == ".toml" else BUILTIN_MODELS / arguments.task / TASK_FILE
+    return TrainSettings(
+        task=read_task(task_file),
+        task_file=task_file,
+        recipe=read_recipe(arguments.recipe),
+        labelled_dir=arguments.labelled,
+        head_maps_dir=arguments.head_maps,
+        excluded=tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.exclude),
+        output_dir=arguments.output,
+        card=read_data_card(arguments.data_card),
+        seed=arguments.seed,
+        device=pick_device(arguments.device),
+        precision=arguments.precision,
+        compiled=arguments.compile,
+        n_procs=arguments.n_procs,
+    )
+
+
+class ProgressBars:
+    """One bar for the corpus, then one per view, each with the time left."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+
+    def listener(self) -> object:
+        """What training reports to."""
+        from bids_deepmrseg.training.run import Listener
+
+        return Listener(self._corpus, self._view, self._step, self._epoch)
+
+    def _corpus(self, done: int, n: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=n, desc="corpus", unit="volume", file=sys.stderr)
+        self._bar.n = done
+        self._bar.refresh()
+
+    def _view(self, view: str, n_steps: int) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = tqdm(total=n_steps, desc=view, unit="step", file=sys.stderr, mininterval=5)
+
+    def _step(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+
+    def _epoch(self, log: "EpochLog") -> None:
+        if self._bar is not None:
+            self._bar.set_postfix(epoch=log.epoch, loss=f"{log.loss:.3f}", f1=f"{log.mean_f1:.3f}")
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,214 @@
+"""Random changes of a batch: drawing the parameters is kept apart from applying them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bids_deepmrseg.network.weights import View
+from bids_deepmrseg.stages.prepare import BRIGHTEST
+from bids_deepmrseg.training.recipe import Augmentation
+from bids_deepmrseg.training.sampling import Slices
+
+CURVE_KNOTS = (0.0, 0.3, 0.6, 0.8, 1.0, 1.2, 1.6)  # intensities where a contrast curve may bend
+BIAS_KNOTS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strength:
+    """How far parameters may go; a rotation in radians, lengths in voxels, the rest relative."""
+
+    rotation: float
+    scale: float
+    shear: float
+    shift: float
+    gain: float
+    offset: float
+    bend: float
+    bias: float
+    noise: float
+    coarse_share: float
+
+
+STRENGTHS: dict[Augmentation, Strength] = {
+    "paper": Strength(
+        rotation=0.2,
+        scale=0,
+        shear=0,
+        shift=10,
+        gain=0.2,
+        offset=0.1,
+        bend=0,
+        bias=0,
+        noise=0,
+        coarse_share=0,
+    ),
+    "any-head": Strength(
+        rotation=0.2,
+        scale=0.1,
+        shear=0.1,
+        shift=20,
+        gain=0.2,
+        offset=0.05,
+        bend=0.4,
+        bias=0.12,
+        noise=0.06,
+        coarse_share=0.15,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draw:
+    """Parameters for each slice of a batch of ``N``.
+
+    Attributes
+    ----------
+    theta
+        ``(N, 2, 2)`` rotation, scale and shear of the patch grid.
+    shift
+        ``(N, 2)`` of the patch centre, voxels.
+    flipped
+        ``(N,)`` whether left and right are exchanged.
+    gain, offset
+        ``(N,)`` brightness and contrast.
+    slopes
+        ``(N, B)`` of a monotone contrast curve between its knots.
+    bias
+        ``(N, 1, 4, 4)`` logarithm of a smooth field.
+    noise
+        ``(N,)`` standard deviation.
+    coarse
+        ``(N,)`` down-sampling of the rows, 1 for none.
+    """
+
+    theta: Tensor
+    shift: Tensor
+    flipped: Tensor
+    gain: Tensor
+    offset: Tensor
+    slopes: Tensor
+    bias: Tensor
+    noise: Tensor
+    coarse: Tensor
+
+
+def draw_parameters(n: int, strength: Strength, generator: torch.Generator) -> Draw:
+    """Draw the parameters of a batch of ``n`` slices."""
+
+    def between(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    angle = between(-strength.rotation, strength.rotation, n)
+    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
+    stretch = torch.diag_embed(1 + between(-strength.scale, strength.scale, n, 2))
+    stretch[:, 0, 1] = between(-strength.shear, strength.shear, n)
+    coarse = torch.where(
+        between(0, 1, n) < strength.coarse_share, between(1.5, 4, n), torch.ones(n)
+    )
+    return Draw(
+        theta=rotation @ stretch,
+        shift=between(-strength.shift, strength.shift, n, 2),
+        flipped=between(0, 1, n) < 0.5,
+        gain=1 + between(-strength.gain, strength.gain, n),
+        offset=between(-strength.offset, strength.offset, n),
+        slopes=torch.exp(strength.bend * normal(n, len(CURVE_KNOTS))),
+        bias=strength.bias * normal(n, 1, BIAS_KNOTS, BIAS_KNOTS),
+        noise=between(0, strength.noise, n),
+        coarse=coarse,
+    )
+
+
+def augment(
+    slices: Slices,
+    draw: Draw,
+    *,
+    patch: tuple[int, int],
+    view: View,
+    mirror_classes: tuple[int, ...],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Cut patches out of slices and change them as drawn.
+
+    Parameters
+    ----------
+    slices
+        Whole slices with patch centres.
+    draw
+        Parameters of each slice.
+    patch
+        Height and width of the result.
+    view
+        Left/right is a flip of the rows in axial and coronal slices; sagittal slices show one
+        side, so nothing is flipped there.
+    mirror_classes
+        For every class, the class of the other side: flipped labels change their names.
+    generator
+        Source of the noise.
+
+    Returns
+    -------
+    tuple
+        ``(N, C, h, w)`` float32 images and ``(N, h, w)`` int64 classes.
+    """
+    grid = _patch_grid(slices, draw, patch)
+    images = functional.grid_sample(slices.images, grid, mode="bilinear", align_corners=True)
+    shown = functional.grid_sample(
+        slices.classes[:, None].float(), grid, mode="nearest", align_corners=True
+    )
+    classes = shown[:, 0].long()
+    if view != "sagittal":
+        flip = draw.flipped
+        images[flip] = images[flip].flip(2)
+        classes[flip] = torch.tensor(mirror_classes)[classes[flip].flip(1)]
+    return _recolour(images, draw, generator), classes
+
+
+def _patch_grid(slices: Slices, draw: Draw, patch: tuple[int, int]) -> Tensor:
+    """Sampling positions ``(N, h, w, 2)`` in the -1 to 1 of ``grid_sample`` (column, row)."""
+    n_rows, n_columns = slices.classes.shape[1:]
+    rows = torch.arange(patch[0]) - (patch[0] - 1) / 2
+    columns = torch.arange(patch[1]) - (patch[1] - 1) / 2
+    offsets = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
+    turned = torch.einsum("nab,hwb->nhwa", draw.theta, offsets)
+    at = turned + (slices.centres + draw.shift)[:, None, None]
+    scaled = at / torch.tensor([n_rows - 1, n_columns - 1]) * 2 - 1
+    return scaled.flip(-1)
+
+
+def _recolour(images: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
+    """Contrast curve, bias field, coarse rows, noise, gain and offset; air stays dark."""
+    column = (slice(None), None, None, None)
+    knots = (*CURVE_KNOTS, BRIGHTEST)
+    curved = sum(
+        draw.slopes[:, i, None, None, None] * (images - low).clamp(0, high - low)
+        for i, (low, high) in enumerate(zip(knots[:-1], knots[1:], strict=True))
+    )
+    widths = torch.tensor([b - a for a, b in zip(CURVE_KNOTS[:-1], CURVE_KNOTS[1:], strict=True)])
+    at_one = (draw.slopes[:, :4] * widths[:4]).sum(1)
+    curved = torch.as_tensor(curved) / at_one[column]
+    size = (images.shape[2], images.shape[3])
+    field = functional.interpolate(draw.bias, size=size, mode="bicubic", align_corners=True)
+    curved = _coarsen(curved * field.exp(), draw.coarse)
+    noise = draw.noise[column] * torch.randn(images.shape, generator=generator)
+    changed = draw.gain[column] * (curved + draw.offset[column] * (images > 0) + noise)
+    return changed.clamp(0, BRIGHTEST)
+
+
+def _coarsen(images: Tensor, coarse: Tensor) -> Tensor:
+    """Average rows or columns in some slices, then interpolate back: thick voxels in the plane."""
+    for number in torch.nonzero(coarse > 1).flatten().tolist():
+        height, width = images.shape[2:]
+        across = number % 2 == 0
+        small = (
+            (round(height / float(coarse[number])), width)
+            if across
+            else (height, round(width / float(coarse[number])))
+        )
+        thick = functional.interpolate(images[number : number + 1], size=small, mode="area")
+        images[number] = functional.interpolate(thick, size=(height, width), mode="bilinear")[0]
+    return images

@@ -1,0 +1,274 @@
+"""Labelled volumes to learn from, made once by stages.prepare and kept on disk as compact arrays."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bids_deepmrseg.errors import TrainingError
+from bids_deepmrseg.imaging.grid import Grid, Placement, crop_to, to_ras
+from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
+from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
+from bids_deepmrseg.tasks import Task
+from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
+from bids_deepmrseg.training.recipe import Recipe
+from bids_deepmrseg.training.synthesis import (
+    DEFACED_SHARE,
+    STRIPPED_SHARE,
+    Head,
+    deface,
+    paint,
+    strip,
+    surround,
+)
+
+logger = logging.getLogger(__name__)
+
+GREY_LEVELS = 255 / BRIGHTEST  # volumes are kept as uint8: 64 levels per tissue intensity
+LOW_RESOLUTION_SHARE = 0.35
+HEAD_MARGIN_VOXELS = 12
+HEAD_HEIGHT_VOXELS = 224  # from above the vertex down to the neck
+
+Kind = Literal["stripped", "surrounded", "synthetic"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledScan:
+    """One labelled subject: scans in channel order and a label map on the first one's grid."""
+
+    subject: str
+    scans: tuple[Path, ...]
+    dseg: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One volume of the corpus: what it is made of, and the seed of its random choices."""
+
+    kind: Kind
+    number: int
+    seed: int
+    scan: LabelledScan | None
+    head_map: Path | None
+
+    @property
+    def stem(self) -> str:
+        """Name of its files in the corpus folder."""
+        source = self.scan.subject if self.scan else self.head_map.name if self.head_map else ""
+        return f"{self.kind}_{source.split('.')[0]}_{self.number}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One prepared volume: ``(C, I, J, K)`` uint8 image and ``(I, J, K)`` uint8 classes."""
+
+    name: str
+    kind: Kind
+    image: npt.NDArray[np.uint8]
+    classes: npt.NDArray[np.uint8]
+
+
+def find_labelled(
+    folder: Path, task: Task, *, excluded: tuple[str, ...] = ()
+) -> tuple[LabelledScan, ...]:
+    """Labelled subjects of a BIDS-like folder: each ``anat`` folder with a ``_dseg`` and its scans.
+
+    Raises
+    ------
+    TrainingError
+        If there is none.
+    """
+    found = []
+    for dseg in sorted(folder.rglob("anat/*_dseg.nii*")):
+        subject = dseg.name.split("_")[0]
+        if subject in excluded:
+            continue
+        scans = [sorted(dseg.parent.glob(f"*_{suffix}.nii*")) for suffix in task.channels]
+        if all(scans):
+            found.append(LabelledScan(subject=subject, scans=tuple(s[0] for s in scans), dseg=dseg))
+    if not found:
+        raise TrainingError(
+            f"{folder} holds no labelled subject: a sub-*/anat folder with a _dseg file and "
+            f"{' and '.join(task.channels)} scans"
+        )
+    return tuple(found)
+
+
+def classes_of(values: npt.NDArray[np.integer], numbers: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Network classes of a label map: position in ``numbers`` plus one, 0 for everything else."""
+    table = np.zeros(max(int(values.max()), *numbers) + 1, dtype=np.uint8)
+    for position, number in enumerate(numbers, start=1):
+        table[number] = position
+    return table[values]
+
+
+def place_classes(
+    classes: npt.NDArray[np.uint8], placement: Placement, n_classes: int
+) -> npt.NDArray[np.uint8]:
+    """Bring classes from the native to the model grid: interpolate each, let the highest win."""
+    turned, _ = to_ras(classes, placement.native)
+    winner = np.zeros(placement.model.shape, dtype=np.uint8)
+    best = np.zeros(placement.model.shape, dtype=np.float32)
+    for number in range(n_classes):
+        field = placement.resampling.apply((turned == number).astype(np.float32))
+        share = placement.crop.apply(field)
+        winner[share > best] = number
+        best = np.maximum(best, share)
+    return winner
+
+
+def plan_corpus(
+    labelled: tuple[LabelledScan, ...], head_maps: tuple[Path, ...], recipe: Recipe, *, seed: int
+) -> tuple[Variant, ...]:
+    """Every volume that a recipe asks for, each with a seed of its own."""
+    rows: list[tuple[Kind, int, LabelledScan | None, Path | None]] = []
+    for position, scan in enumerate(labelled):
+        rows += [("stripped", n, scan, None) for n in range(recipe.n_stripped)]
+        if head_maps:
+            rows += [
+                ("surrounded", n, scan, head_maps[(position * 7 + n * 3) % len(head_maps)])
+                for n in range(recipe.n_surrounded)
+            ]
+    rows += [("synthetic", n, None, m) for m in head_maps for n in range(recipe.n_synthetic)]
+    return tuple(
+        Variant(kind=kind, number=n, seed=seed * 100_000 + i, scan=scan, head_map=head_map)
+        for i, (kind, n, scan, head_map) in enumerate(rows)
+    )
+
+
+def build_corpus(
+    variants: tuple[Variant, ...],
+    task: Task,
+    head_numbers: tuple[int, ...],
+    folder: Path,
+    *,
+    n_procs: int,
+) -> Iterator[Variant]:
+    """Make every volume that ``folder`` does not hold yet, yielding each one once it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [v for v in variants if not (folder / f"{v.stem}.npz").is_file()]
+    with ProcessPoolExecutor(n_procs, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(make_variant, v, task, head_numbers, folder) for v in missing]
+        for variant, job in zip(missing, jobs, strict=True):
+            job.result()
+            yield variant
+
+
+def load_corpus(variants: tuple[Variant, ...], folder: Path) -> tuple[Example, ...]:
+    """Read the corpus into memory, in the order of ``variants``."""
+    examples = []
+    for variant in variants:
+        with np.load(folder / f"{variant.stem}.npz", allow_pickle=False) as arrays:
+            examples.append(Example(variant.stem, variant.kind, arrays["image"], arrays["classes"]))
+    return tuple(examples)
+
+
+def make_variant(variant: Variant, task: Task, head_numbers: tuple[int, ...], folder: Path) -> None:
+    """Make one volume of the corpus and write it as ``<stem>.npz``; all randomness is its seed's."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(variant.seed)
+    if variant.kind == "stripped" and variant.number == 0 and variant.scan:
+        image, classes = _as_scanned(variant.scan, task)
+    else:
+        image, classes = _randomised(variant, task, head_numbers, generator)
+    levels = np.clip(np.rint(image * GREY_LEVELS), 0, 255).astype(np.uint8)
+    partial = folder / f".{variant.stem}.npz"
+    np.savez(partial, image=levels, classes=classes)
+    partial.replace(folder / f"{variant.stem}.npz")
+
+
+def _read_labelled(
+    scan: LabelledScan, task: Task
+) -> tuple[tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.uint8], Grid]:
+    """Channels, classes and grid of a labelled subject."""
+    volumes = [read_scan(file) for file in scan.scans]
+    values, grid = read_label_map(scan.dseg)
+    if not all(volume.grid.matches(grid) for volume in volumes):
+        raise TrainingError(f"{scan.dseg} is not on the grid of its scans; resample one of them")
+    classes = classes_of(values, tuple(label.index for label in task.labels))
+    return tuple(volume.data for volume in volumes), classes, grid
+
+
+def _as_scanned(
+    scan: LabelledScan, task: Task
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """A labelled subject exactly as the app would prepare it."""
+    volumes, classes, grid = _read_labelled(scan, task)
+    prepared = prepare_volumes(volumes, grid, task)
+    return prepared.channels, place_classes(classes, prepared.placement, task.n_classes)
+
+
+def _randomised(
+    variant: Variant, task: Task, head_numbers: tuple[int, ...], generator: torch.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """A head of random shape, surroundings and resolution, prepared as the app would."""
+    head = _raw_head(variant, task, head_numbers, generator)
+    shape = (head.image.shape[0], head.image.shape[1], head.image.shape[2])
+    field = random_field(shape, generator)
+    image = warp(head.image, field, labels=False)
+    classes = warp(head.classes, field, labels=True).numpy()
+    if variant.kind != "stripped" and uniform(0, 1, generator) < DEFACED_SHARE:
+        image = deface(image, generator)
+    image = _degrade(image, generator)
+    grid = Grid(shape, np.diag([task.spacing_mm] * 3 + [1.0]))
+    prepared = prepare_volumes((image.numpy(),), grid, task)
+    return prepared.channels, place_classes(classes, prepared.placement, task.n_classes)
+
+
+def _raw_head(
+    variant: Variant, task: Task, head_numbers: tuple[int, ...], generator: torch.Generator
+) -> Head:
+    """Image and classes before deformation, on a cubic RAS+ grid."""
+    if variant.scan is None:
+        label_map = _read_head_map(variant.head_map)
+        classes = torch.from_numpy(classes_of(label_map.numpy(), head_numbers))
+        image = paint(label_map, generator)
+        if uniform(0, 1, generator) < STRIPPED_SHARE:
+            image = strip(image, label_map, generator)
+        return Head(image, classes)
+    volumes, native_classes, grid = _read_labelled(variant.scan, task)
+    image = torch.from_numpy(np.ascontiguousarray(to_ras(volumes[0], grid)[0])).float()
+    classes = torch.from_numpy(np.ascontiguousarray(to_ras(native_classes, grid)[0]))
+    if variant.head_map is None:
+        return Head(image / image[image > 0].median(), classes)
+    around, first = surround(image, _read_head_map(variant.head_map), generator)
+    full = torch.zeros(around.shape, dtype=torch.uint8)
+    i, j, k = (slice(int(f), int(f) + n) for f, n in zip(first, classes.shape, strict=True))
+    full[i, j, k] = classes
+    return Head(around, full)
+
+
+def _read_head_map(file: Path | None) -> Tensor:
+    """A whole-head label map turned to RAS+, int64."""
+    if file is None:
+        raise TrainingError("a synthetic head needs a label map")
+    values, grid = read_label_map(file)
+    turned = np.asarray(to_ras(values, grid)[0])
+    box = crop_to(turned > 0, margin=HEAD_MARGIN_VOXELS)
+    i, j, k = box.slices
+    above_neck = slice(max(k.start, k.stop - HEAD_HEIGHT_VOXELS), k.stop)
+    return torch.from_numpy(np.ascontiguousarray(turned[i, j, above_neck])).long()
+
+
+def _degrade(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Bias field, coarse or thick slices in some, and noise."""
+    knots = torch.randn(1, 1, 4, 4, 4, generator=generator) * uniform(0, 0.25, generator)
+    bias = torch.nn.functional.interpolate(
+        knots, size=image.shape, mode="trilinear", align_corners=True
+    )
+    image = image * torch.exp(bias[0, 0])
+    if uniform(0, 1, generator) < LOW_RESOLUTION_SHARE:
+        axis = 2 if uniform(0, 1, generator) < 0.6 else int(uniform(0, 2, generator))
+        image = thicken(image, axis, uniform(1.5, 6.0, generator))
+    elif uniform(0, 1, generator) < LOW_RESOLUTION_SHARE:
+        image = blur(image, uniform(0.4, 0.9, generator))
+    noise = uniform(0, 0.05, generator) * torch.randn(image.shape, generator=generator)
+    return torch.where(image > 0, image + noise, noise.abs() * (image.min() < 0)).clamp(min=0)

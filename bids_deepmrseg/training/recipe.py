@@ -1,0 +1,108 @@
+"""How a model is trained, as data: the paper's reference configuration and what measures better."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.network.weights import VIEWS, View
+
+RECIPES = Path(__file__).parent.parent / "data" / "recipes"
+
+Optimiser = Literal["adam", "adamw"]
+Schedule = Literal["exponential", "one-cycle"]
+Augmentation = Literal["paper", "any-head"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything about a training run but its data.
+
+    Attributes
+    ----------
+    name
+        As in the file name.
+    family, features, depth, blocks_per_level, kernel_down, kernel_up
+        Fields of the architecture.
+    views
+        Slice directions, one network each.
+    patch
+        Height and width of training patches, voxels.
+    batch_size, steps_per_epoch, n_epochs
+        Amount of training.
+    optimiser, peak_learning_rate, weight_decay
+        ``adam`` has no decay in the paper.
+    schedule
+        ``exponential``: times ``decay`` each epoch; ``one-cycle``: up over the first tenth of all
+        steps, then down to zero by a cosine.
+    decay
+        Factor of the exponential schedule.
+    augmentation
+        ``paper``: flips, translation, rotation, brightness, contrast. ``any-head``: also bias
+        field, random monotone contrast curves, low resolution and noise.
+    n_stripped, n_surrounded
+        Random variants kept of each labelled scan: as it is, and inside a synthetic head.
+    n_synthetic
+        Heads synthesised from each label map.
+    synthetic_share
+        Part of every batch that comes from them.
+    """
+
+    name: str
+    family: Literal["deepmrseg", "unet"] = "deepmrseg"
+    features: int = 16
+    depth: int = 4
+    blocks_per_level: int = 1
+    kernel_down: int = 1
+    kernel_up: int = 1
+    views: tuple[View, ...] = ("axial",)
+    patch: tuple[int, int] = (112, 112)
+    batch_size: int = 8
+    steps_per_epoch: int = 120
+    n_epochs: int = 30
+    optimiser: Optimiser = "adam"
+    peak_learning_rate: float = 0.05
+    weight_decay: float = 0.0
+    schedule: Schedule = "exponential"
+    decay: float = 0.98
+    augmentation: Augmentation = "paper"
+    n_stripped: int = 1
+    n_surrounded: int = 0
+    n_synthetic: int = 0
+    synthetic_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if any(side % 2**self.depth for side in self.patch):
+            raise UsageError(
+                f"recipe {self.name}: patch sides must be multiples of {2**self.depth}"
+            )
+        if not self.views or any(view not in VIEWS for view in self.views):
+            raise UsageError(f"recipe {self.name}: views must be some of {', '.join(VIEWS)}")
+        if not 0 <= self.synthetic_share < 1:
+            raise UsageError(f"recipe {self.name}: synthetic_share must be in [0, 1)")
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps of one network."""
+        return self.steps_per_epoch * self.n_epochs
+
+
+def read_recipe(name_or_file: str) -> Recipe:
+    """Read a recipe that the package carries, by name, or a TOML file of the same fields.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or a field is unknown or unfit.
+    """
+    file = Path(name_or_file)
+    if file.suffix != ".toml":
+        file = RECIPES / f"{name_or_file}.toml"
+    known = ", ".join(sorted(f.stem for f in RECIPES.glob("*.toml")))
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+        return Recipe(name=file.stem, **table)
+    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+        raise UsageError(f"recipe {file} cannot be read: {error}; built in: {known}") from error

@@ -1,0 +1,220 @@
+"""A whole training run: corpus, one network per view, model folder with its record."""
+
+import logging
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import nn
+
+from bids_deepmrseg.errors import TrainingError, UsageError
+from bids_deepmrseg.network.architecture import Architecture
+from bids_deepmrseg.network.weights import (
+    ModelMember,
+    ModelRecord,
+    View,
+    label_lines,
+    save_network,
+    write_record,
+)
+from bids_deepmrseg.stages.prepare import PREPROCESSING
+from bids_deepmrseg.tasks import TASK_FILE, Task
+from bids_deepmrseg.training.corpus import (
+    Example,
+    build_corpus,
+    find_labelled,
+    load_corpus,
+    plan_corpus,
+)
+from bids_deepmrseg.training.loop import EpochLog, TrainJob, train
+from bids_deepmrseg.training.recipe import Recipe
+from bids_deepmrseg.training.sampling import make_sampler
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DataCard:
+    """What the training data are and on which terms; goes into the weights' record."""
+
+    training_data: str
+    license: str
+    attribution: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """Everything a training run was asked to do.
+
+    Attributes
+    ----------
+    task, task_file
+        What is trained, and the file that says so; it is copied beside the weights.
+    recipe
+        How.
+    labelled_dir
+        Labelled scans: ``sub-*/anat`` folders with a ``_dseg`` each.
+    head_maps_dir
+        Whole-head label maps in FreeSurfer's numbering, or ``None``.
+    excluded
+        Subjects that are never read, such as those of a test fold.
+    output_dir
+        Where corpus, checkpoints, logs and the model folder go.
+    card
+        Terms of the data.
+    seed, device, precision, compiled, n_procs
+        How the computing is done; the result depends on the first alone, up to rounding.
+    """
+
+    task: Task
+    task_file: Path
+    recipe: Recipe
+    labelled_dir: Path
+    head_maps_dir: Path | None
+    excluded: tuple[str, ...]
+    output_dir: Path
+    card: DataCard
+    seed: int
+    device: str
+    precision: str
+    compiled: bool
+    n_procs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told how far training has come."""
+
+    on_corpus: Callable[[int, int], None]
+    on_view: Callable[[View, int], None]
+    on_step: Callable[[int], None]
+    on_epoch: Callable[[EpochLog], None]
+
+
+def read_data_card(file: Path) -> DataCard:
+    """Read ``training_data``, ``license`` and ``attribution`` from a TOML file."""
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return DataCard(
+            str(table["training_data"]), str(table["license"]), str(table["attribution"])
+        )
+    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UsageError(
+            f"data card {file} must be TOML with training_data, license and attribution: {error!r}"
+        ) from error
+
+
+def run_training(settings: TrainSettings, listener: Listener) -> Path:
+    """Train every view of a recipe and write the model folder.
+
+    Returns
+    -------
+    Path
+        ``<output_dir>/<task>``, a folder that ``--models-dir <output_dir>`` finds.
+
+    Raises
+    ------
+    TrainingError
+        If there are no labelled scans, or labels and head maps cannot be matched.
+    """
+    examples = _corpus(settings, listener)
+    members = []
+    folder = settings.output_dir / settings.task.name
+    for view in settings.recipe.views:
+        job = _job(settings, view, examples)
+        listener.on_view(view, settings.recipe.n_steps)
+        network = train(job, on_step=listener.on_step, on_epoch=listener.on_epoch)
+        members.append(_save(folder, network, job))
+    shutil.copyfile(settings.task_file, folder / TASK_FILE)
+    write_record(folder, _record(settings, tuple(members)))
+    return folder
+
+
+def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
+    """Plan, make and load the volumes to learn from."""
+    labelled = find_labelled(settings.labelled_dir, settings.task, excluded=settings.excluded)
+    variants = plan_corpus(labelled, _head_maps(settings), settings.recipe, seed=settings.seed)
+    numbers = _head_numbers(settings)
+    folder = settings.output_dir / "corpus"
+    done = 0
+    made = build_corpus(variants, settings.task, numbers, folder, n_procs=settings.n_procs)
+    for _variant in made:
+        done += 1
+        listener.on_corpus(done, len(variants))
+    return load_corpus(variants, folder)
+
+
+def _head_maps(settings: TrainSettings) -> tuple[Path, ...]:
+    """The whole-head label maps, if the recipe wants any."""
+    if not settings.recipe.n_synthetic and not settings.recipe.n_surrounded:
+        return ()
+    if settings.head_maps_dir is None:
+        raise TrainingError(f"recipe {settings.recipe.name} needs whole-head label maps")
+    maps = tuple(sorted(settings.head_maps_dir.glob("*.nii*")))
+    if not maps:
+        raise TrainingError(f"{settings.head_maps_dir} holds no NIfTI label map")
+    return maps
+
+
+def _head_numbers(settings: TrainSettings) -> tuple[int, ...]:
+    """Each label's number in whole-head label maps."""
+    numbers = tuple(label.freesurfer for label in settings.task.labels)
+    known = tuple(number for number in numbers if number is not None)
+    if settings.head_maps_dir is not None and len(known) < len(numbers):
+        raise TrainingError(f"task {settings.task.name}: some labels have no FreeSurfer number")
+    return known
+
+
+def _job(settings: TrainSettings, view: View, examples: tuple[Example, ...]) -> TrainJob:
+    """The training of one view."""
+    recipe, task = settings.recipe, settings.task
+    architecture = Architecture(
+        family=recipe.family,
+        n_channels=len(task.channels),
+        n_classes=task.n_classes,
+        features=recipe.features,
+        depth=recipe.depth,
+        blocks_per_level=recipe.blocks_per_level,
+        kernel_down=recipe.kernel_down,
+        kernel_up=recipe.kernel_up,
+    )
+    sampler = make_sampler(
+        examples,
+        view,
+        n_classes=task.n_classes,
+        stride=architecture.stride,
+        synthetic_share=recipe.synthetic_share,
+    )
+    return TrainJob(
+        recipe=recipe,
+        architecture=architecture,
+        sampler=sampler,
+        mirror_classes=task.mirror_classes,
+        seed=settings.seed,
+        device=settings.device,
+        precision=settings.precision,
+        compiled=settings.compiled,
+        folder=settings.output_dir / "training" / view,
+    )
+
+
+def _save(folder: Path, network: nn.Module, job: TrainJob) -> ModelMember:
+    """Write the weights of one view."""
+    return save_network(folder, network, job.sampler.view, job.architecture)
+
+
+def _record(settings: TrainSettings, members: tuple[ModelMember, ...]) -> ModelRecord:
+    """Everything that must be known about the weights."""
+    return ModelRecord(
+        task=settings.task.name,
+        labels=label_lines([(label.index, label.name) for label in settings.task.labels]),
+        preprocessing=PREPROCESSING,
+        members=members,
+        training_data=settings.card.training_data,
+        license=settings.card.license,
+        attribution=settings.card.attribution,
+        code_version=version("bids-deepmrseg"),
+    )
