@@ -125,7 +125,7 @@ def write_case(
     dtype = np.uint8 if max(label.index for label in case.task.labels) < 256 else np.uint16
     labels = segmented.dseg.astype(dtype)
     write_like(case.scans[0], labels, output_dir / dseg, description=f"{APP_NAME} {case.task.name}")
-    logger.info("%s: wrote %s", case.name, dseg)
+    logger.debug("%s: wrote %s", case.name, dseg)
     return dseg
 
 

@@ -1,0 +1,198 @@
+"""Stage 7 of 8: one picture of the labels over the scan, to be looked at before it is believed."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
+
+from bids_deepmrseg.errors import OutputError
+from bids_deepmrseg.imaging.grid import Crop, Grid, crop_to, to_ras
+from bids_deepmrseg.imaging.nifti import read_scan
+from bids_deepmrseg.records import Case, Segmented
+from bids_deepmrseg.tasks import Label
+
+logger = logging.getLogger(__name__)
+
+N_COLUMNS = 7
+INCHES_PER_TILE = 2.2
+DOTS_PER_INCH = 100
+FILL_OPACITY = 0.3
+OUTLINE_POINTS = 0.8
+BRIGHTEST_PERCENTILE = 99.9
+MARGIN_MM = 25.0  # shown around the structures
+CAPTION = "neurological view: in axial and coronal slices the left of the picture is left (L)"
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A direction of slicing; axes are those of a RAS+ array."""
+
+    name: str
+    normal: int
+    rightwards: int
+    upwards: int
+    marks: tuple[str, str]  # what lies at the left and at the right of the picture
+
+
+PLANES = (
+    Plane("axial", 2, 0, 1, ("L", "R")),
+    Plane("coronal", 1, 0, 2, ("L", "R")),
+    Plane("sagittal", 0, 1, 2, ("P", "A")),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What is drawn: grey values in 0 to 1, labels, and their grid, cut to the structures."""
+
+    grey: npt.NDArray[np.float32]  # (I, J, K), RAS+
+    dseg: npt.NDArray[np.uint16]  # (I, J, K)
+    grid: Grid
+
+
+def draw_case(case: Case, segmented: Segmented, file: Path) -> None:
+    """Draw axial, coronal and sagittal slices through the structures into a PNG file.
+
+    Parameters
+    ----------
+    case
+        Its first scan is shown in grey, its task gives names and colours.
+    segmented
+        Labels on the grid of that scan.
+    file
+        Where to write; it appears whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+
+    Notes
+    -----
+    The scan is turned without interpolation, so that voxels are drawn as they are, in their true
+    proportions. Slices are spread evenly over those that hold a label.
+    """
+    figure = _draw(_view(case, segmented), case)
+    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, dpi=DOTS_PER_INCH, format="png", metadata={"Title": case.name})
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{file} cannot be written: {error}") from error
+    logger.debug("%s: drew %s", case.name, file.name)
+
+
+def _view(case: Case, segmented: Segmented) -> View:
+    """The scan and its labels, turned to RAS+ and cut to the structures."""
+    scan = read_scan(case.scans[0])
+    grey, turn = to_ras(scan.data, scan.grid)
+    dseg, _ = to_ras(segmented.dseg, segmented.grid)
+    crop = _crop(dseg, turn.turned.spacing_mm)
+    cut = crop.apply(grey).astype(np.float32)
+    darkest, brightest = np.percentile(cut, (1, BRIGHTEST_PERCENTILE))
+    scaled = (cut - darkest) / max(brightest - darkest, 1e-6)
+    shift = np.eye(4)
+    shift[:3, 3] = crop.start
+    i, j, k = scaled.shape
+    return View(
+        grey=scaled.clip(0, 1).astype(np.float32),
+        dseg=crop.apply(dseg).astype(np.uint16),
+        grid=Grid((i, j, k), turn.turned.affine @ shift),
+    )
+
+
+def _crop(dseg: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float]) -> Crop:
+    """The structures with a margin, or all of it where there are none."""
+    n_i, n_j, n_k = dseg.shape
+    whole = Crop((n_i, n_j, n_k), (0, 0, 0), (n_i, n_j, n_k))
+    filled = np.asarray(dseg) > 0
+    if not filled.any():
+        return whole
+    tight = crop_to(filled, margin=0)
+    margins = [round(MARGIN_MM / mm) for mm in spacing_mm]
+    i0, j0, k0 = (max(0, a - m) for a, m in zip(tight.start, margins, strict=True))
+    i1, j1, k1 = (min(n, b + m) for b, m, n in zip(tight.stop, margins, dseg.shape, strict=True))
+    return Crop((n_i, n_j, n_k), (i0, j0, k0), (i1, j1, k1))
+
+
+def _draw(view: View, case: Case) -> Figure:
+    """A figure with a row of slices per plane and the names of the structures below."""
+    size = (N_COLUMNS * INCHES_PER_TILE, (len(PLANES) + 0.8) * INCHES_PER_TILE)
+    figure = Figure(figsize=size, facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    tiles = figure.subplots(len(PLANES), N_COLUMNS, squeeze=False)
+    for row, plane in zip(tiles, PLANES, strict=True):
+        for tile, index in zip(row, _slices(view.dseg, plane.normal), strict=True):
+            _draw_slice(tile, view, plane, index, case.task.labels)
+    figure.suptitle(f"{case.name}\n{CAPTION}", color="white", fontsize=11)
+    figure.legend(
+        handles=[Patch(color=label.color, label=label.name) for label in case.task.labels],
+        loc="outside lower center",
+        ncols=N_COLUMNS,
+        fontsize=8,
+        facecolor="black",
+        edgecolor="none",
+        labelcolor="white",
+    )
+    return figure
+
+
+def _slices(dseg: npt.NDArray[np.uint16], axis: int) -> list[int]:
+    """Indices along ``axis``, spread evenly over the slices that hold a label."""
+    filled = np.flatnonzero(dseg.any(axis=tuple(a for a in range(3) if a != axis)))
+    candidates = filled if filled.size else np.arange(dseg.shape[axis])
+    at = np.linspace(0.05, 0.95, N_COLUMNS) * (len(candidates) - 1)
+    return [int(candidates[round(position)]) for position in at]
+
+
+def _draw_slice(
+    tile: Axes, view: View, plane: Plane, index: int, labels: tuple[Label, ...]
+) -> None:
+    """One slice: grey values, translucent labels with outlines, and which side is which."""
+    spacing_mm = view.grid.spacing_mm
+    aspect = spacing_mm[plane.upwards] / spacing_mm[plane.rightwards]
+    grey = view.grey.take(index, axis=plane.normal).T
+    dseg = view.dseg.take(index, axis=plane.normal).T
+    tile.imshow(grey, cmap="gray", vmin=0, vmax=1, origin="lower", aspect=aspect)
+    overlay = np.zeros((*dseg.shape, 4))
+    for label in labels:
+        mask = dseg == label.index
+        if mask.any():
+            overlay[mask] = (*to_rgb(label.color), FILL_OPACITY)
+            _outline(tile, mask, label.color)
+    tile.imshow(overlay, origin="lower", aspect=aspect, interpolation="nearest")
+    position_mm = view.grid.affine[:3, :3] @ _centre(view, plane, index) + view.grid.affine[:3, 3]
+    tile.set_title(
+        f"{'xyz'[plane.normal]} {position_mm[plane.normal]:.0f} mm", color="white", fontsize=8
+    )
+    for x, mark in zip((0.04, 0.96), plane.marks, strict=True):
+        text = tile.text(x, 0.04, mark, transform=tile.transAxes, ha="center", fontsize=9)
+        text.set(color="yellow", path_effects=[Stroke(linewidth=2, foreground="black"), Normal()])
+    tile.set_axis_off()
+
+
+def _outline(tile: Axes, mask: npt.NDArray[np.bool_], color: str) -> None:
+    """The outline of one structure; a frame of zeros closes it at the picture's edge."""
+    framed = np.pad(mask.astype(float), 1)
+    rows, columns = np.arange(-1, framed.shape[0] - 1), np.arange(-1, framed.shape[1] - 1)
+    tile.contour(columns, rows, framed, levels=[0.5], colors=[color], linewidths=OUTLINE_POINTS)
+    tile.set_xlim(-0.5, mask.shape[1] - 0.5)
+    tile.set_ylim(-0.5, mask.shape[0] - 0.5)
+
+
+def _centre(view: View, plane: Plane, index: int) -> npt.NDArray[np.float64]:
+    """Voxel index ``ijk`` of the middle of a slice."""
+    middle = (np.array(view.grid.shape) - 1) / 2
+    middle[plane.normal] = index
+    return middle
