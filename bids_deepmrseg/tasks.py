@@ -196,9 +196,20 @@ def find_tasks(models_dir: Path | None = None) -> tuple[Task, ...]:
 
 def find_model_folder(task: Task, models_dir: Path | None = None) -> Path:
     """The folder with the task's weights; folders are named like their task."""
-    for folder in find_model_folders(models_dir):
-        if folder.name == task.name:
+    return find_named_model_folder(task.name, models_dir)
+
+
+def find_named_model_folder(name: str, models_dir: Path | None = None) -> Path:
+    """The model folder of that name.
+
+    Raises
+    ------
+    WeightsError
+        If there is none; the sentence names those that there are.
+    """
+    folders = find_model_folders(models_dir)
+    for folder in folders:
+        if folder.name == name:
             return folder
-    raise WeightsError(
-        f"no model folder for task {task.name}; looked in {models_dir or 'the package'}"
-    )
+    known = ", ".join(folder.name for folder in folders)
+    raise WeightsError(f"there is no model folder for task {name}; known tasks: {known}")

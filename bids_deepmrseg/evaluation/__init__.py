@@ -1,0 +1,1 @@
+"""How good a segmentation is: metrics against manual labels, per-case results, tables."""

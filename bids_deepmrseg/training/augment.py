@@ -1,6 +1,7 @@
 """Random changes of a batch: drawing the parameters is kept apart from applying them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -186,9 +187,9 @@ def _recolour(images: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
     knots = (*CURVE_KNOTS, BRIGHTEST)
     curved = sum(
         draw.slopes[:, i, None, None, None] * (images - low).clamp(0, high - low)
-        for i, (low, high) in enumerate(zip(knots[:-1], knots[1:], strict=True))
+        for i, (low, high) in enumerate(pairwise(knots))
     )
-    widths = torch.tensor([b - a for a, b in zip(CURVE_KNOTS[:-1], CURVE_KNOTS[1:], strict=True)])
+    widths = torch.tensor([b - a for a, b in pairwise(CURVE_KNOTS)])
     at_one = (draw.slopes[:, :4] * widths[:4]).sum(1)
     curved = torch.as_tensor(curved) / at_one[column]
     size = (images.shape[2], images.shape[3])

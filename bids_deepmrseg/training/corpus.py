@@ -1,4 +1,4 @@
-"""Labelled volumes to learn from, made once by stages.prepare and kept on disk as compact arrays."""
+"""Labelled volumes to learn from: prepared by stages.prepare, kept on disk as compact arrays."""
 
 import logging
 from collections.abc import Iterator

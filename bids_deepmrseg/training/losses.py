@@ -1,4 +1,4 @@
-"""The paper's loss: cross-entropy, mean squared error and soft IoU (arXiv:1907.02110, section 3.7)."""
+"""The paper's loss: cross-entropy, squared error and soft IoU (arXiv:1907.02110, section 3.7)."""
 
 from dataclasses import dataclass
 

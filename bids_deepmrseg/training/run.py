@@ -139,10 +139,8 @@ def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
     variants = plan_corpus(labelled, _head_maps(settings), settings.recipe, seed=settings.seed)
     numbers = _head_numbers(settings)
     folder = settings.output_dir / "corpus"
-    done = 0
     made = build_corpus(variants, settings.task, numbers, folder, n_procs=settings.n_procs)
-    for _variant in made:
-        done += 1
+    for done, _variant in enumerate(made, start=1):
         listener.on_corpus(done, len(variants))
     return load_corpus(variants, folder)
 

@@ -1,0 +1,108 @@
+"""``deepmrseg-evaluate``: segment labelled scans, compare, and render tables of results."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bids_deepmrseg.errors import DeepMRSegError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = argparse.ArgumentParser(
+        prog="deepmrseg-evaluate", description="Measure a model against labelled scans."
+    )
+    verbs = p.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="segment labelled scans and write per-case results")
+    run.add_argument("task", help="name of a known task")
+    run.add_argument("labelled", type=Path, help="sub-*/anat folders, each with a _dseg file")
+    run.add_argument("results", type=Path, help="TSV to write, one row per subject and structure")
+    run.add_argument("--subjects", nargs="+", default=[], metavar="SUB", help="only these")
+    run.add_argument(
+        "--freesurfer", action="store_true", help="the labels carry FreeSurfer's numbers"
+    )
+    run.add_argument("--models-dir", type=Path)
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    run.add_argument("--fast", action="store_true", help="only the first view")
+    render = verbs.add_parser("render", help="put tables of results into a document")
+    render.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
+    render.add_argument(
+        "--into",
+        type=Path,
+        metavar="DOCUMENT",
+        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each file NAME.tsv; "
+        "without it the tables are printed",
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate or render, and return the exit code."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        if arguments.verb == "run":
+            _run(arguments)
+        else:
+            _render(arguments)
+    except DeepMRSegError as error:
+        print(f"deepmrseg-evaluate: {error}", file=sys.stderr)
+        return error.exit_code
+    return os.EX_OK
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Segment, compare, write and print."""
+    from bids_deepmrseg.evaluation.compare import evaluate, find_cases, write_results
+    from bids_deepmrseg.evaluation.tables import accuracy_table
+    from bids_deepmrseg.stages.segment import pick_device
+    from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
+
+    folder = find_named_model_folder(arguments.task, arguments.models_dir)
+    task = read_task(folder / TASK_FILE)
+    subjects = tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.subjects)
+    cases = find_cases(arguments.labelled, task, subjects=subjects)
+    with tqdm(total=len(cases), unit="scan", file=sys.stderr) as bar:
+        results = evaluate(
+            cases,
+            folder,
+            dataset=arguments.results.stem,
+            freesurfer=arguments.freesurfer,
+            device=pick_device(arguments.device),
+            fast=arguments.fast,
+            on_case=lambda _: bar.update(),
+        )
+    write_results(results, arguments.results)
+    print(accuracy_table(results))
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    """Tables of committed results, printed or put into a document."""
+    from bids_deepmrseg.evaluation.compare import read_results
+    from bids_deepmrseg.evaluation.tables import (
+        accuracy_table,
+        put_between_markers,
+        subject_table,
+    )
+
+    for file in arguments.results:
+        results = read_results(file)
+        text = f"{accuracy_table(results)}\n\n{subject_table(results)}"
+        if arguments.into is None:
+            print(f"{file.stem}\n\n{text}\n")
+        else:
+            put_between_markers(arguments.into, file.stem, text)
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()
