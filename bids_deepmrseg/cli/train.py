@@ -14,7 +14,7 @@ from bids_deepmrseg.errors import DeepMRSegError
 
 if TYPE_CHECKING:
     from bids_deepmrseg.training.loop import EpochLog
-    from bids_deepmrseg.training.run import TrainSettings
+    from bids_deepmrseg.training.run import Listener, TrainSettings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,7 +117,7 @@ class ProgressBars:
     def __init__(self) -> None:
         self._bar: tqdm[None] | None = None
 
-    def listener(self) -> object:
+    def listener(self) -> "Listener":
         """What training reports to."""
         from bids_deepmrseg.training.run import Listener
 

@@ -1,6 +1,7 @@
 """The lattice of a scan, and every change of it together with how to undo that change."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import nibabel.orientations as nbo
 import numpy as np
@@ -9,8 +10,8 @@ import numpy.typing as npt
 from bids_deepmrseg.errors import GeometryError
 
 Affine = npt.NDArray[np.float64]
-Voxels = npt.NDArray[np.generic]
 Shape = tuple[int, int, int]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 AFFINE_TOLERANCE_MM = 1e-3
 
@@ -82,16 +83,16 @@ class Turn:
         affine = self.native.affine @ nbo.inv_ornt_aff(self.orientation, self.native.shape)
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
-    def undo(self, data_ras: Voxels) -> Voxels:
+    def undo(self, data_ras: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Put an array made on the RAS+ grid back on the native grid."""
         back = nbo.ornt_transform(nbo.axcodes2ornt("RAS"), self.orientation)
-        native: Voxels = nbo.apply_orientation(data_ras, back)
+        native: npt.NDArray[Scalar] = nbo.apply_orientation(data_ras, back)
         if native.shape != self.native.shape:
             raise GeometryError(f"expected {self.native.shape}, got {native.shape}")
         return native
 
 
-def to_ras(data: Voxels, grid: Grid) -> tuple[Voxels, Turn]:
+def to_ras(data: npt.NDArray[Scalar], grid: Grid) -> tuple[npt.NDArray[Scalar], Turn]:
     """Flip and swap axes, without interpolation, until the array runs R, A, S."""
     if data.shape != grid.shape:
         raise GeometryError(f"array {data.shape} is not on its grid {grid.shape}")
@@ -192,14 +193,14 @@ class Crop:
         i, j, k = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return i, j, k
 
-    def apply(self, data: Voxels) -> Voxels:
+    def apply(self, data: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Cut the box out of the last three axes of ``data``."""
-        cut: Voxels = data[(..., *self.slices)]
+        cut: npt.NDArray[Scalar] = data[(..., *self.slices)]
         return cut
 
-    def undo(self, data: Voxels, *, fill: float = 0) -> Voxels:
+    def undo(self, data: npt.NDArray[Scalar], *, fill: float = 0) -> npt.NDArray[Scalar]:
         """Put the box back into a full array that holds ``fill`` elsewhere."""
-        full: Voxels = np.full((*data.shape[:-3], *self.full), fill, dtype=data.dtype)
+        full: npt.NDArray[Scalar] = np.full((*data.shape[:-3], *self.full), fill, dtype=data.dtype)
         full[(..., *self.slices)] = data
         return full
 

@@ -64,7 +64,7 @@ def _reach(foreground: npt.NDArray[np.float32]) -> Crop:
     for probability in foreground:
         somewhere |= probability > NEGLIGIBLE
     if not somewhere.any():
-        somewhere[tuple(n // 2 for n in somewhere.shape)] = True
+        somewhere.flat[somewhere.size // 2] = True
     return crop_to(somewhere, margin=1)
 
 

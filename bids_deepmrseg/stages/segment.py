@@ -121,7 +121,8 @@ def _fused(
             raise WeightsError(
                 f"{folder / member.file} has {member.architecture.n_classes} classes"
             )
-        network = load_network(folder, member).to(device, memory_format=torch.channels_last)
+        network = load_network(folder, member).to(device)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         predict_view(network, channels, member, total)
         logger.info("%s network of %s done", member.view, folder.name)
     total /= len(members)

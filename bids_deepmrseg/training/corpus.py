@@ -107,7 +107,8 @@ def classes_of(values: npt.NDArray[np.integer], numbers: tuple[int, ...]) -> npt
     table = np.zeros(max(int(values.max()), *numbers) + 1, dtype=np.uint8)
     for position, number in enumerate(numbers, start=1):
         table[number] = position
-    return table[values]
+    classes: npt.NDArray[np.uint8] = table[values]
+    return classes
 
 
 def place_classes(
@@ -172,7 +173,7 @@ def load_corpus(variants: tuple[Variant, ...], folder: Path) -> tuple[Example, .
 
 
 def make_variant(variant: Variant, task: Task, head_numbers: tuple[int, ...], folder: Path) -> None:
-    """Make one volume of the corpus and write it as ``<stem>.npz``; all randomness is its seed's."""
+    """Make one volume of the corpus, all its randomness from its seed, as ``<stem>.npz``."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(variant.seed)
     if variant.kind == "stripped" and variant.number == 0 and variant.scan:

@@ -123,7 +123,8 @@ def train(
         If the loss is no longer a finite number.
     """
     torch.manual_seed(job.seed)
-    network = build_network(job.architecture).to(job.device, memory_format=torch.channels_last)
+    network = build_network(job.architecture).to(job.device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(job.recipe, network)
     first_epoch, elapsed_s = _resume(job, network, optimiser)
     forward: nn.Module = torch.compile(network) if job.compiled else network  # type: ignore[assignment]
@@ -142,7 +143,8 @@ def train(
         _save_checkpoint(job, network, optimiser, log)
         _append_log(job.folder / "log.tsv", log)
         on_epoch(log)
-    return network.cpu().eval()
+    trained: nn.Module = network.cpu().eval()
+    return trained
 
 
 def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
@@ -173,7 +175,7 @@ def _one_epoch(
         if not torch.isfinite(loss.total):
             raise TrainingError(f"the loss is not finite at step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
         nn.utils.clip_grad_norm_(forward.parameters(), MAX_GRADIENT_NORM)
         optimiser.step()
         terms = (loss.total, loss.cross_entropy, loss.squared_error, loss.soft_iou)

@@ -94,7 +94,8 @@ class Sampler:
         present = [p for p in self.positions[number] if len(p)]
         if near and present:
             voxels = present[int(torch.randint(len(present), (), generator=generator))]
-            return voxels[int(torch.randint(len(voxels), (), generator=generator))].astype(int)
+            row = int(torch.randint(len(voxels), (), generator=generator))
+            return np.array(voxels[row], dtype=np.int64)
         return np.array([int(torch.randint(n, (), generator=generator)) for n in shape])
 
 
