@@ -4,8 +4,16 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from bids_validator import BIDSValidator
+
 ENDINGS = (".nii.gz", ".nii")
 SIDECARS = (".json", ".tsv", ".txt", ".bval", ".bvec", ".html", ".png", ".svg")
+
+BIDS_NAMES = BIDSValidator()
+NOT_BIDS = (
+    "its name is not valid BIDS (an entity, or the order of entities); "
+    "--skip-bids-validation takes it as it is"
+)
 
 # Entities of results, not of scans as acquired; our own results add some of them.
 DERIVED = frozenset({"space", "res", "den", "label", "seg", "desc", "atlas", "hemi"})
@@ -58,12 +66,14 @@ def parse_name(name: str) -> ScanName | None:
 
 def looks_like(name: str, suffix: str) -> bool:
     """Whether a file may have been meant as an image of that suffix, however it is spelt."""
-    if name.startswith(".") or name.lower().endswith(SIDECARS):
+    lower = name.lower()
+    if lower.startswith(".") or lower.endswith(SIDECARS):
         return False
-    return re.search(rf"(^|[^a-z0-9]){suffix}([^a-z0-9]|$)", name, re.IGNORECASE) is not None
+    meant = {suffix.lower(), suffix.lower().removesuffix("w")}
+    return not meant.isdisjoint(re.split(r"[_.]", lower))
 
 
-def why_unusable(path: PurePath, suffix: str) -> str | None:
+def why_unusable(path: PurePath, suffix: str, *, skip_validation: bool) -> str | None:
     """Why a file cannot be taken as a scan of that suffix, or ``None`` if it can.
 
     Parameters
@@ -72,22 +82,33 @@ def why_unusable(path: PurePath, suffix: str) -> str | None:
         The file, relative to the dataset's root.
     suffix
         Such as ``T1w``.
+    skip_validation
+        Whether to take names that are not valid BIDS, as long as they can be understood.
     """
-    stem, ending = split_ending(path.name)
-    spelt = stem.rpartition("_")[2]
     name = parse_name(path.name)
-    if ending not in ENDINGS:
-        return f"it ends in {ending or 'nothing'}; only {' and '.join(ENDINGS)} are read"
-    if spelt != suffix:
-        same = spelt.lower() == suffix.lower()
-        return f"{'the suffix' if same else 'its last part'} must be {suffix}, not {spelt}"
+    if why := _why_misspelt(path.name, suffix):
+        return why
     if name is None:
         return "a part of its name is not key-value"
     if not name.entities or name.entities[0][0] != "sub":
         return "its name must begin with sub-"
     if path.parts[:-1] != name.folders:
         return f"a file of this name belongs in {'/'.join(name.folders)}/"
-    return _why_no_scan(name)
+    if why := _why_no_scan(name):
+        return why
+    is_valid = skip_validation or BIDS_NAMES.is_bids(f"/{path.as_posix()}")
+    return None if is_valid else NOT_BIDS
+
+
+def _why_misspelt(file_name: str, suffix: str) -> str | None:
+    """What is wrong with the end of a name."""
+    stem, ending = split_ending(file_name)
+    spelt = stem.rpartition("_")[2]
+    if ending not in ENDINGS:
+        return f"it ends in {ending or 'nothing'}; only {' and '.join(ENDINGS)} are read"
+    return (
+        None if spelt == suffix else f"its name must end in _{suffix}{ending}, not {spelt}{ending}"
+    )
 
 
 def _why_no_scan(name: ScanName) -> str | None:
