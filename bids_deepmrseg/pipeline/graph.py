@@ -1,0 +1,169 @@
+"""Runs the cases of a plan; whatever happens to one, it becomes an outcome and the others go on."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bids_deepmrseg.errors import DeepMRSegError
+from bids_deepmrseg.files import ABSENT
+from bids_deepmrseg.pipeline.environment import (
+    clean_work_dir,
+    make_notes_dir,
+    prepare_environment,
+)
+from bids_deepmrseg.pipeline.handoff import STAGES, node_name, read_note
+from bids_deepmrseg.pipeline.plugin import read_plugin
+from bids_deepmrseg.records import Case, Outcome, Status
+from bids_deepmrseg.settings import RunSettings
+from bids_deepmrseg.stages.describe import write_citations, write_dataset_files
+from bids_deepmrseg.stages.discover import Plan
+from bids_deepmrseg.stages.status import write_status
+from bids_deepmrseg.stages.write import NIFTI_GZ, check_written, derivative_path
+
+logger = logging.getLogger(__name__)
+
+
+def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
+    """Run every case of a plan, and write what became of each to ``status.tsv``.
+
+    Parameters
+    ----------
+    plan
+        Cases to run, and what was left out and why.
+    settings
+        Folders, resources, device.
+
+    Returns
+    -------
+    tuple
+        One outcome per case, in the order of the plan, then those of what was left out. ``done``
+        means that the label map is there, was read back, and holds the task's labels only.
+
+    Raises
+    ------
+    OutputError
+        If output or work folder cannot be written, or the output is another program's dataset.
+    UsageError
+        If ``--use-plugin`` names no usable plugin.
+    """
+    code_version = version("bids-deepmrseg")
+    _describe_output(settings, code_version)
+    write_citations(settings.log_dir, code_version=code_version)
+    prepare_environment(settings.work_dir)
+    notes_dir = make_notes_dir(settings.work_dir, settings.run_id)
+    cases = tuple(_absolute(case) for case in plan.cases)
+    run_error = _run_nodes(cases, settings, notes_dir) if cases else None
+    outcomes = tuple(_outcome(case, settings, notes_dir, run_error) for case in cases)
+    _describe_output(settings, code_version)
+    write_status((*outcomes, *plan.left_out), settings.log_dir)
+    if settings.clean_workdir:
+        names = tuple(node_name(case, stage) for case in cases for stage in STAGES)
+        clean_work_dir(settings.work_dir, settings.run_id, names)
+    return (*outcomes, *plan.left_out)
+
+
+def _describe_output(settings: RunSettings, code_version: str) -> None:
+    """Write the shared files of the output dataset."""
+    write_dataset_files(
+        settings.bids_dir.absolute(),
+        settings.output_dir.absolute(),
+        code_version=code_version,
+        work_dir=settings.work_dir,
+    )
+
+
+def _absolute(case: Case) -> Case:
+    """The same case for nodes, which work in folders of their own."""
+    scans = tuple(scan.absolute() for scan in case.scans)
+    return replace(case, bids_dir=case.bids_dir.absolute(), scans=scans)
+
+
+def _run_nodes(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path) -> str | None:
+    """Run the nipype graphs; the last line of the first thing that went wrong, if anything did."""
+    # nipype reads its environment when it is imported, so that has to wait until here
+    from bids_deepmrseg.pipeline import workflow as nipype_side  # noqa: PLC0415 - see above
+
+    choice = None if settings.use_plugin is None else read_plugin(settings.use_plugin)
+    progress = _progress(cases, notes_dir)
+    first_error: str | None = None
+    for batch in nipype_side.batches(cases, settings):
+        plugin = nipype_side.make_plugin(settings, choice, progress)
+        workflow = nipype_side.build_workflow(batch, settings, notes_dir)
+        try:
+            nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
+        except Exception as error:
+            logger.debug("nipype ended with an error", exc_info=True)
+            sentence = str(error).strip().rpartition("\n")[2]
+            first_error = first_error or sentence or type(error).__name__
+            if settings.stop_on_first_crash:
+                break
+    return first_error
+
+
+def _progress(cases: tuple[Case, ...], notes_dir: Path) -> Callable[[Any, str], None]:
+    """What nipype calls when a node starts and ends: one line per case and stage."""
+    stages = {node_name(case, stage): (case, stage) for case in cases for stage in STAGES}
+    failed: set[str] = set()
+
+    def report(node: Any, status: str) -> None:  # noqa: ANN401 - nipype's nodes are untyped
+        case, stage = stages[node.name]
+        if status == "start" or case.name in failed:
+            return
+        note = read_note(notes_dir, node.name)
+        if status == "exception":
+            failed.add(case.name)
+            sentence = None if note is None else note.error
+            logger.error("%s: %s failed: %s", case.name, stage, sentence or "see its crash file")
+        elif note is None:
+            logger.info("%s: %s taken over from the work folder", case.name, stage)
+        else:
+            logger.info("%s: %s done in %.1f s", case.name, stage, note.duration_s)
+
+    return report
+
+
+def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str | None) -> Outcome:
+    """What became of a case: what its nodes noted, checked against what is on the disk."""
+    notes = [read_note(notes_dir, node_name(case, stage)) for stage in STAGES]
+    errors = [note.error for note in notes if note is not None and note.error is not None]
+    dseg = derivative_path(case, suffix="dseg", extension=NIFTI_GZ)
+    status: Status = "failed"
+    if errors:
+        reason = errors[0]
+    elif notes[-1] is not None:
+        status, reason = _checked(case, dseg, settings.output_dir)
+    elif settings.stop_on_first_crash and run_error is not None:
+        status = "skipped"
+        reason = "not run: another case failed before, and --stop-on-first-crash was given"
+    else:
+        reason = f"it ended without a result: {run_error or 'no node told why'}; see the log folder"
+    return Outcome(
+        participant_id=_labelled(case, "sub"),
+        session_id=_labelled(case, "ses"),
+        run_id=_labelled(case, "run"),
+        source=case.scans[0].relative_to(case.bids_dir).as_posix(),
+        task=case.task.name,
+        status=status,
+        reason=" ".join(reason.replace(f"{case.bids_dir}{os.sep}", "").split()),
+        dseg=dseg.as_posix() if status == "done" else ABSENT,
+        duration_s=sum(note.duration_s for note in notes if note is not None),
+    )
+
+
+def _checked(case: Case, dseg: Path, output_dir: Path) -> tuple[Status, str]:
+    """Whether what was said to be written is there."""
+    try:
+        check_written(case, dseg, output_dir)
+    except DeepMRSegError as error:
+        return "failed", str(error)
+    return "done", ABSENT
+
+
+def _labelled(case: Case, key: str) -> str:
+    """An entity with its prefix, ``n/a`` where the scan's name has none."""
+    value = case.entity(key)
+    return ABSENT if value is None else f"{key}-{value}"

@@ -1,0 +1,147 @@
+"""Records on their way from node to node: files that read back as exactly what was saved."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_deepmrseg.errors import OutputError
+from bids_deepmrseg.files import JsonValue, read_json, write_json
+from bids_deepmrseg.imaging.grid import Grid
+from bids_deepmrseg.records import Case, Segmented, StructureMeasures
+from bids_deepmrseg.stages.write import Provenance
+from bids_deepmrseg.tasks import Task
+
+STAGES = ("segment", "measure", "write")
+
+
+def node_name(case: Case, stage: str) -> str:
+    """Name of the node, and of its folder in the work folder; nipype wants word characters."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in case.stem)
+    return f"{case.task.name}_{kept}_{stage}"
+
+
+def save_segmented(segmented: Segmented, file: Path) -> None:
+    """Save labels, confidence, grid and, where there are any, probabilities."""
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "dseg": segmented.dseg,
+        "confidence": segmented.confidence,
+        "affine": segmented.grid.affine,
+    }
+    if segmented.probabilities is not None:
+        arrays["probabilities"] = segmented.probabilities
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_segmented(file: Path) -> Segmented:
+    """Load what :func:`save_segmented` saved."""
+    with np.load(file, allow_pickle=False) as arrays:
+        dseg = arrays["dseg"]
+        i, j, k = dseg.shape
+        return Segmented(
+            dseg=dseg,
+            confidence=arrays["confidence"],
+            grid=Grid((i, j, k), arrays["affine"]),
+            probabilities=arrays.get("probabilities"),
+        )
+
+
+def save_measures(measures: tuple[StructureMeasures, ...], file: Path) -> None:
+    """Save measures by the index of their label; JSON has no ``nan``, so that becomes null."""
+    table: dict[str, JsonValue] = {
+        str(one.label.index): {
+            "n_voxels": one.n_voxels,
+            "volume_mm3": one.volume_mm3,
+            "mean_probability": one.mean_probability
+            if math.isfinite(one.mean_probability)
+            else None,
+            "touches_edge": one.touches_edge,
+            "in_adult_range": one.in_adult_range,
+        }
+        for one in measures
+    }
+    write_json(file, table)
+
+
+def load_measures(file: Path, task: Task) -> tuple[StructureMeasures, ...]:
+    """Load what :func:`save_measures` saved, in the order of the task's labels."""
+    table = read_json(file)
+    loaded = []
+    for label in task.labels:
+        row = table[str(label.index)]
+        if not isinstance(row, dict):
+            raise OutputError(f"{file} holds no measures of {label.name}; clean the work folder")
+        mean_probability = row["mean_probability"]
+        loaded.append(
+            StructureMeasures(
+                label=label,
+                n_voxels=row["n_voxels"],
+                volume_mm3=row["volume_mm3"],
+                mean_probability=math.nan if mean_probability is None else mean_probability,
+                touches_edge=row["touches_edge"],
+                in_adult_range=row["in_adult_range"],
+            )
+        )
+    return tuple(loaded)
+
+
+def save_provenance(provenance: Provenance, file: Path) -> None:
+    """Save what made a result."""
+    write_json(file, asdict(provenance))
+
+
+def load_provenance(file: Path) -> Provenance:
+    """Load what :func:`save_provenance` saved."""
+    fields: dict[str, Any] = dict(read_json(file))
+    return Provenance(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class StageNote:
+    """What a node leaves behind: how long it took, and the sentence of its error, if any."""
+
+    duration_s: float
+    error: str | None
+
+
+def note_file(folder: Path, name: str) -> Path:
+    """Where the node of that name leaves its note."""
+    return folder / f"{name}.json"
+
+
+def read_note(folder: Path, name: str) -> StageNote | None:
+    """The note of a node; ``None`` if it left none: it was not run, or it was killed."""
+    file = note_file(folder, name)
+    if not file.is_file():
+        return None
+    table = read_json(file)
+    duration_s, error = table["duration_s"], table["error"]
+    if not isinstance(duration_s, float) or not isinstance(error, str | None):
+        raise OutputError(f"{file} is no note of a node; clean the work folder")
+    return StageNote(duration_s, error)
+
+
+class Noted:
+    """While it is entered a node works; when it is left, the note is written, come what may."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file = note_file(folder, name)
+        self._started_s = 0.0
+
+    def __enter__(self) -> None:
+        self._started_s = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        duration_s = time.monotonic() - self._started_s
+        sentence = None if error is None else str(error) or type(error).__name__
+        write_json(self._file, {"duration_s": duration_s, "error": sentence})

@@ -1,0 +1,170 @@
+"""The nipype faces of the stages: paths in, one call, paths out."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_deepmrseg.pipeline.child import (
+    SegmentRequest,
+    end_with_parent,
+    run_in_child,
+    segment_case,
+)
+from bids_deepmrseg.pipeline.handoff import (
+    Noted,
+    load_measures,
+    load_provenance,
+    load_segmented,
+    save_measures,
+    save_provenance,
+)
+from bids_deepmrseg.records import Case
+from bids_deepmrseg.stages.measure import measure
+from bids_deepmrseg.stages.report import draw_case
+from bids_deepmrseg.stages.write import derivative_path, write_case
+from bids_deepmrseg.tasks import read_task
+
+
+class _CaseInputSpec(BaseInterfaceInputSpec):
+    """What every node is told of its case."""
+
+    bids_dir = traits.Str(mandatory=True, desc="root of the input dataset")
+    scans = traits.List(File(), mandatory=True, desc="one scan per channel; may turn out absent")
+    entities = traits.List(traits.Tuple(traits.Str, traits.Str), desc="of the first scan")
+    task_file = File(exists=True, mandatory=True, desc="task.toml of the model folder")
+    notes_dir = traits.Str(mandatory=True, nohash=True, desc="where the node leaves its note")
+    note_name = traits.Str(mandatory=True, nohash=True, desc="name of that note")
+
+
+class _CaseInterface(SimpleInterface):
+    """One stage of one case; its duration and its error are noted, whatever happens."""
+
+    def _run_interface(self, runtime: Any) -> Any:  # noqa: ANN401 - nipype's Bunch is untyped
+        end_with_parent()
+        with Noted(Path(self.inputs.notes_dir), self.inputs.note_name):
+            self._results = self._run_case(self._case(), Path(runtime.cwd))
+        return runtime
+
+    def _case(self) -> Case:
+        """The case, as discovery found it."""
+        return Case(
+            task=read_task(Path(self.inputs.task_file)),
+            bids_dir=Path(self.inputs.bids_dir),
+            scans=tuple(Path(scan) for scan in self.inputs.scans),
+            entities=tuple((key, value) for key, value in self.inputs.entities),
+        )
+
+    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
+        """Do the stage's work and return the node's outputs."""
+        raise NotImplementedError
+
+
+class _SegmentInputSpec(_CaseInputSpec):
+    model_files = traits.List(File(exists=True), desc="weights and record: new ones, new answer")
+    device = traits.Str("cpu", usedefault=True, desc="torch device")
+    fast = traits.Bool(
+        default_value=False, usedefault=True, desc="only the ensemble's first network"
+    )
+    keep_probabilities = traits.Bool(default_value=False, usedefault=True, desc="of every label")
+    use_gpu = traits.Bool(
+        default_value=False, usedefault=True, nohash=True, desc="takes nipype's GPU slots"
+    )
+    n_threads = traits.Int(1, usedefault=True, nohash=True, desc="CPU threads")
+    memory_gb = traits.Float(1.0, usedefault=True, nohash=True, desc="expected need")
+
+
+class _SegmentOutputSpec(TraitedSpec):
+    segmented_file = File(exists=True, desc="labels on the native grid")
+    provenance_file = File(exists=True, desc="what made them")
+
+
+class SegmentCase(_CaseInterface):
+    """Stages 2 to 4: :func:`bids_deepmrseg.pipeline.child.segment_case`, in a process of its own.
+
+    Float probabilities never touch the disk unless they are asked for.
+    """
+
+    input_spec = _SegmentInputSpec
+    output_spec = _SegmentOutputSpec
+
+    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
+        segmented_file, provenance_file = cwd / "segmented.npz", cwd / "provenance.json"
+        request = SegmentRequest(
+            case=case,
+            model_folder=Path(self.inputs.task_file).parent,
+            device=self.inputs.device,
+            fast=self.inputs.fast,
+            keep_probabilities=self.inputs.keep_probabilities,
+            file=segmented_file,
+        )
+        provenance = run_in_child(
+            segment_case,
+            request,
+            name=case.name,
+            n_threads=self.inputs.n_threads,
+            memory_gb=self.inputs.memory_gb,
+        )
+        save_provenance(provenance, provenance_file)
+        return {"segmented_file": str(segmented_file), "provenance_file": str(provenance_file)}
+
+
+class _MeasureInputSpec(_CaseInputSpec):
+    segmented_file = File(exists=True, mandatory=True, desc="labels on the native grid")
+
+
+class _MeasureOutputSpec(TraitedSpec):
+    measures_file = File(exists=True, desc="one entry per structure")
+
+
+class MeasureCase(_CaseInterface):
+    """Stage 5: :func:`bids_deepmrseg.stages.measure.measure`."""
+
+    input_spec = _MeasureInputSpec
+    output_spec = _MeasureOutputSpec
+
+    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
+        measures_file = cwd / "measures.json"
+        save_measures(
+            measure(load_segmented(Path(self.inputs.segmented_file)), case.task), measures_file
+        )
+        return {"measures_file": str(measures_file)}
+
+
+class _WriteInputSpec(_CaseInputSpec):
+    segmented_file = File(exists=True, mandatory=True, desc="labels on the native grid")
+    measures_file = File(exists=True, mandatory=True, desc="one entry per structure")
+    provenance_file = File(exists=True, mandatory=True, desc="what made the labels")
+    output_dir = traits.Str(mandatory=True, desc="the derivative dataset")
+
+
+class _WriteOutputSpec(TraitedSpec):
+    dseg = traits.Str(desc="label map, relative to the output folder")
+
+
+class WriteCase(_CaseInterface):
+    """Stages 6 and 7: ``write_case`` and ``draw_case``.
+
+    It runs each time, for nobody but the output folder itself knows whether what was written to
+    it is still there.
+    """
+
+    input_spec = _WriteInputSpec
+    output_spec = _WriteOutputSpec
+    _always_run: ClassVar[bool] = True
+
+    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:  # noqa: ARG002 - writes elsewhere
+        output_dir = Path(self.inputs.output_dir)
+        segmented = load_segmented(Path(self.inputs.segmented_file))
+        measures = load_measures(Path(self.inputs.measures_file), case.task)
+        provenance = load_provenance(Path(self.inputs.provenance_file))
+        dseg = write_case(case, segmented, measures, provenance, output_dir)
+        picture = derivative_path(case, suffix="dseg", extension=".png", folder="figures")
+        draw_case(case, segmented, output_dir / picture)
+        return {"dseg": dseg.as_posix()}

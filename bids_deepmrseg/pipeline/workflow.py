@@ -1,0 +1,185 @@
+"""The nipype graph of a run: three nodes per case, no case knows of another."""
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nipype import Node, Workflow
+from nipype.pipeline import plugins
+from nipype.pipeline.plugins.base import PluginBase
+
+from bids_deepmrseg.errors import InputDataError, UsageError
+from bids_deepmrseg.imaging.nifti import read_grid
+from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
+from bids_deepmrseg.pipeline.handoff import STAGES, node_name
+from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
+from bids_deepmrseg.pipeline.plugin import PluginChoice
+from bids_deepmrseg.records import Case
+from bids_deepmrseg.settings import RunSettings
+from bids_deepmrseg.tasks import TASK_FILE, find_model_folder
+
+UNKNOWN_MEMORY_GB = 1.0
+PYTHON_AND_TORCH_GB = 0.7
+POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
+NIPYPE_QUIET, NIPYPE_LOUD = "CRITICAL", "INFO"
+
+
+def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
+    """What the segmentation of a case is expected to need, from the header of its first scan.
+
+    Notes
+    -----
+    Counts the arrays that are alive at the same time in prepare, segment and restore; an upper
+    bound, checked against the peak of real runs.
+    """
+    try:
+        grid = read_grid(case.scans[0])
+    except InputDataError:
+        return UNKNOWN_MEMORY_GB
+    task = case.task
+    n_native = math.prod(grid.shape)
+    n_cubic = n_native * grid.voxel_volume_mm3 / task.spacing_mm**3
+    n_model = min(n_cubic, math.prod(task.field_of_view_mm) / task.spacing_mm**3)
+    n_bytes = 24 * n_native + 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
+    if keep_probabilities:
+        n_bytes += 6 * n_native * task.n_classes
+    return PYTHON_AND_TORCH_GB + n_bytes / 1e9
+
+
+def batches(cases: tuple[Case, ...], settings: RunSettings) -> tuple[tuple[Case, ...], ...]:
+    """Cases that share a graph: all of them, but one by one where nodes run one by one.
+
+    Nipype's Linear plugin would segment every case before it wrote the first.
+    """
+    if settings.n_procs == 1 and settings.use_plugin is None:
+        return tuple((case,) for case in cases)
+    return (cases,)
+
+
+def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path) -> Workflow:
+    """Wire segment, measure and write for every case.
+
+    Parameters
+    ----------
+    cases
+        With absolute paths, for nodes work in folders of their own.
+    settings
+        Give folders, resources and device.
+    notes_dir
+        Where nodes leave durations and errors.
+    """
+    workflow = Workflow(name=WORKFLOW_NAME, base_dir=str(settings.work_dir.absolute()))
+    workflow.config["execution"] = {
+        "check_version": "false",
+        "crashdump_dir": str(settings.log_dir.absolute()),
+        "crashfile_format": "txt",
+        "create_report": "false",
+        "hash_method": "timestamp",
+        "poll_sleep_duration": str(POLL_S),
+        "remove_unnecessary_outputs": "false",
+        "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
+    }
+    for case in cases:
+        _add_case(workflow, case, settings, notes_dir)
+    return workflow
+
+
+def _add_case(workflow: Workflow, case: Case, settings: RunSettings, notes_dir: Path) -> None:
+    """Three nodes: segmented files and provenance go on to measure and write."""
+    folder = find_model_folder(case.task, settings.models_dir).absolute()
+    memory_gb = estimate_memory_gb(case, keep_probabilities=settings.write_probabilities)
+    segment = SegmentCase(
+        model_files=sorted(str(file) for file in folder.iterdir() if file.is_file()),
+        device=settings.device,
+        fast=settings.fast,
+        keep_probabilities=settings.write_probabilities,
+        use_gpu=settings.device != "cpu",
+        n_threads=settings.omp_nthreads,
+        memory_gb=memory_gb,
+    )
+    write = WriteCase(output_dir=str(settings.output_dir.absolute()))
+    interfaces = dict(zip(STAGES, (segment, MeasureCase(), write), strict=True))
+    for stage, interface in interfaces.items():
+        interface.inputs.trait_set(
+            bids_dir=str(case.bids_dir),
+            scans=[str(scan) for scan in case.scans],
+            entities=list(case.entities),
+            task_file=str(folder / TASK_FILE),
+            notes_dir=str(notes_dir),
+            note_name=node_name(case, stage),
+        )
+    nodes = {
+        stage: Node(
+            interface,
+            name=node_name(case, stage),
+            n_procs=settings.omp_nthreads if stage == "segment" else 1,
+            mem_gb=memory_gb if stage == "segment" else memory_gb / 2,
+        )
+        for stage, interface in interfaces.items()
+    }
+    results = [("segmented_file", "segmented_file"), ("provenance_file", "provenance_file")]
+    workflow.connect(
+        [
+            (nodes["segment"], nodes["measure"], results[:1]),
+            (nodes["segment"], nodes["write"], results),
+            (nodes["measure"], nodes["write"], [("measures_file", "measures_file")]),
+        ]
+    )
+
+
+def make_plugin(
+    settings: RunSettings, choice: PluginChoice | None, callback: Callable[[Any, str], None]
+) -> PluginBase:
+    """The nipype plugin that will run the nodes.
+
+    Parameters
+    ----------
+    settings
+        Give processes and memory.
+    choice
+        The user's; ``None`` for one that suits ``settings.n_procs``.
+    callback
+        Told, in this process, of every node that starts, ends or fails.
+
+    Raises
+    ------
+    UsageError
+        If nipype has no plugin of the chosen name.
+    """
+    if choice is not None:
+        kind = getattr(plugins, f"{choice.name}Plugin", None)
+        if kind is None:
+            raise UsageError(f"nipype has no plugin {choice.name!r}; see --use-plugin in the docs")
+        return kind(plugin_args={**choice.arguments, "status_callback": callback})
+    if settings.n_procs == 1:
+        return plugins.LinearPlugin(plugin_args={"status_callback": callback})
+    return plugins.MultiProcPlugin(
+        plugin_args={
+            "n_procs": settings.n_procs,
+            "memory_gb": settings.memory_gb,
+            "n_gpu_procs": settings.omp_nthreads,
+            "raise_insufficient": False,
+            "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
+            "mp_context": "forkserver",
+            "status_callback": callback,
+        }
+    )
+
+
+def execute(workflow: Workflow, plugin: PluginBase, *, verbosity: int) -> None:
+    """Run the graph to its end; nipype's first error is raised when all is done that can be."""
+    _set_loudness(NIPYPE_LOUD if verbosity > 1 else NIPYPE_QUIET)
+    try:
+        workflow.run(plugin=plugin)
+    finally:
+        pool = getattr(plugin, "pool", None)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _set_loudness(level: str) -> None:
+    """Nipype's own messages; ours say what users need."""
+    for name in ("nipype", "nipype.workflow", "nipype.utils", "nipype.interface"):
+        logging.getLogger(name).setLevel(level)
