@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from bids_deepmrseg.errors import DeepMRSegError
+from bids_deepmrseg.errors import DeepMRSegError, UsageError
 
 if TYPE_CHECKING:
     from bids_deepmrseg.training.loop import EpochLog
@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="TOML with training_data, license and attribution",
     )
+    p.add_argument(
+        "--view",
+        nargs="+",
+        metavar="VIEW",
+        help="train only these of the recipe's views now, so that several processes can share the "
+        "work; the same command without --view then writes the model folder",
+    )
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
@@ -94,10 +101,15 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
 
     own = Path(arguments.task)
     task_file = own if own.suffix == ".toml" else BUILTIN_MODELS / arguments.task / TASK_FILE
+    recipe = read_recipe(arguments.recipe)
+    wanted = arguments.view or recipe.views
+    if unknown := [view for view in wanted if view not in recipe.views]:
+        raise UsageError(f"recipe {recipe.name} has no view {unknown[0]}")
     return TrainSettings(
         task=read_task(task_file),
         task_file=task_file,
-        recipe=read_recipe(arguments.recipe),
+        recipe=recipe,
+        views=tuple(view for view in recipe.views if view in wanted),
         labelled_dir=arguments.labelled,
         head_maps_dir=arguments.head_maps,
         excluded=tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.exclude),

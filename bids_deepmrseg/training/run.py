@@ -57,6 +57,9 @@ class TrainSettings:
         How.
     labelled_dir
         Labelled scans: ``sub-*/anat`` folders with a ``_dseg`` each.
+    views
+        Which of the recipe's views to train now; the model folder is written by the run that
+        trains, or finds trained, all of them.
     head_maps_dir
         Whole-head label maps in FreeSurfer's numbering, or ``None``.
     excluded
@@ -72,6 +75,7 @@ class TrainSettings:
     task: Task
     task_file: Path
     recipe: Recipe
+    views: tuple[View, ...]
     labelled_dir: Path
     head_maps_dir: Path | None
     excluded: tuple[str, ...]
@@ -108,7 +112,7 @@ def read_data_card(file: Path) -> DataCard:
 
 
 def run_training(settings: TrainSettings, listener: Listener) -> Path:
-    """Train every view of a recipe and write the model folder.
+    """Train views of a recipe; once all are there, write the model folder.
 
     Returns
     -------
@@ -123,13 +127,14 @@ def run_training(settings: TrainSettings, listener: Listener) -> Path:
     examples = _corpus(settings, listener)
     members = []
     folder = settings.output_dir / settings.task.name
-    for view in settings.recipe.views:
+    for view in settings.views:
         job = _job(settings, view, examples)
         listener.on_view(view, settings.recipe.n_steps)
         network = train(job, on_step=listener.on_step, on_epoch=listener.on_epoch)
         members.append(_save(folder, network, job))
-    shutil.copyfile(settings.task_file, folder / TASK_FILE)
-    write_record(folder, _record(settings, tuple(members)))
+    if settings.views == settings.recipe.views:
+        shutil.copyfile(settings.task_file, folder / TASK_FILE)
+        write_record(folder, _record(settings, tuple(members)))
     return folder
 
 
