@@ -73,7 +73,7 @@ def plan_subject(settings: RunSettings, task: Task, subject: Subject) -> Plan:
             rows += _rows_of_folder(settings, task, subject, folder)
     if not cases and not rows:
         reason = _why_none(settings, subject, task.space)
-        rows = [_left_out(task, subject.label, reason=reason)]
+        return Plan((), (_left_out(task, subject.label, reason=reason),))
     filtered = tuple(
         _left_out(task, subject.label, scan=scan, reason=f"left out by {scan.removed_by}")
         for scan in firsts

@@ -51,7 +51,7 @@ def write_dataset_files(
     again after it wrote, so that of writers at the same time none loses the other's participants.
     ``README.md`` and ``CHANGES`` are written once and never touched again.
     """
-    _check_ours(output_dir)
+    check_ours(output_dir)
     raw = _description(bids_dir)
     ours = _output_description(raw, bids_dir, output_dir, code_version)
     write_json(output_dir / DESCRIPTION_FILE, {**_description(output_dir), **ours})
@@ -75,8 +75,14 @@ def _description(folder: Path) -> dict[str, JsonValue]:
     return read_json(file) if file.is_file() else {}
 
 
-def _check_ours(output_dir: Path) -> None:
-    """Refuse a folder that is another program's dataset."""
+def check_ours(output_dir: Path) -> None:
+    """Refuse a folder that is another program's dataset.
+
+    Raises
+    ------
+    OutputError
+        If its description names another program, or it has participants and no description.
+    """
     file = output_dir / DESCRIPTION_FILE
     if not file.exists():
         if (output_dir / "participants.tsv").exists():

@@ -1,0 +1,156 @@
+"""``bids-deepmrseg``: flags become settings, settings become one call, outcomes an exit code."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, read_command
+from bids_deepmrseg.errors import DeepMRSegError, UsageError
+from bids_deepmrseg.settings import RunSettings
+from bids_deepmrseg.tasks import Task, find_tasks
+
+if TYPE_CHECKING:
+    from bids_deepmrseg.records import Outcome
+
+logger = logging.getLogger(__name__)
+
+EX_SOME_FAILED = 1
+EX_INTERRUPTED = 130  # what shells report after Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the app.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; ``None`` for those of the process.
+
+    Returns
+    -------
+    int
+        0 if every case is done or skipped, 1 if a case failed, and the exit code of the error's
+        class if the run could not start.
+    """
+    try:
+        settings, device = read_command(sys.argv[1:] if argv is None else argv)
+        if settings.analysis_level == "group":
+            return _group(settings)
+        return _print_plan(settings) if settings.dry_run else _participant(settings, device)
+    except DeepMRSegError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{PROG}: interrupted", file=sys.stderr)
+        return EX_INTERRUPTED
+
+
+def entry() -> None:
+    """Run the app and end the process with its exit code."""
+    sys.exit(main())
+
+
+def choose_tasks(settings: RunSettings) -> tuple[Task, ...]:
+    """The tasks asked for, or all there are.
+
+    Raises
+    ------
+    UsageError
+        If there is no task of a name that was asked for.
+    """
+    tasks = {task.name: task for task in find_tasks(settings.models_dir)}
+    if unknown := [name for name in settings.tasks if name not in tasks]:
+        raise UsageError(f"there is no task {unknown[0]!r}; known tasks: {', '.join(tasks)}")
+    return tuple(tasks[name] for name in settings.tasks or tasks)
+
+
+def _group(settings: RunSettings) -> int:
+    """Gather the tables of all participants."""
+    from bids_deepmrseg.cli.runlog import logging_to
+    from bids_deepmrseg.stages.aggregate import aggregate
+
+    if settings.dry_run:
+        raise UsageError("--dry-run tells of scans; it goes with the participant level only")
+    with logging_to(None, verbosity=settings.verbosity):
+        for table in aggregate(settings.output_dir):
+            print(table)
+    return os.EX_OK
+
+
+def _print_plan(settings: RunSettings) -> int:
+    """Print what would run and why the rest is left out; write nothing."""
+    from bids_deepmrseg.cli.runlog import logging_to
+    from bids_deepmrseg.selection.plan import PLAN_COLUMNS, require_cases
+    from bids_deepmrseg.stages.discover import discover
+
+    with logging_to(None, verbosity=settings.verbosity):
+        plan = discover(settings, choose_tasks(settings))
+    rows = [PLAN_COLUMNS, *plan.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    print(f"{len(plan.cases)} to run, {len(plan.left_out) + len(plan.filtered)} left out")
+    require_cases(plan, settings)
+    return os.EX_OK
+
+
+def _participant(settings: RunSettings, device: str) -> int:
+    """Segment scans; every error from here on is also in the run's log file."""
+    from bids_deepmrseg.cli.runlog import logging_to
+    from bids_deepmrseg.stages.describe import check_ours
+
+    check_ours(settings.output_dir)
+    with logging_to(settings.log_dir, verbosity=settings.verbosity):
+        try:
+            return _segment_all(settings, device)
+        except DeepMRSegError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the sentence says it; a traceback hides it
+            return error.exit_code
+
+
+def _segment_all(settings: RunSettings, device: str) -> int:
+    """Discover, run, report."""
+    from bids_deepmrseg.cli.runlog import write_run_files
+    from bids_deepmrseg.pipeline.graph import run
+    from bids_deepmrseg.selection.plan import require_cases
+    from bids_deepmrseg.stages.discover import discover
+    from bids_deepmrseg.stages.segment import pick_device
+
+    tasks = choose_tasks(settings)
+    settings = replace(settings, device=pick_device(device))
+    write_run_files(settings)
+    plan = discover(settings, tasks)
+    logger.info("%d cases to run on %s", len(plan.cases), settings.device)
+    outcomes = run(plan, settings)
+    if settings.work_dir == settings.output_dir / DEFAULT_WORK_FOLDER:
+        with contextlib.suppress(OSError):
+            settings.work_dir.rmdir()
+    _report(outcomes, settings)
+    require_cases(plan, settings)
+    failed = any(one.status == "failed" for one in outcomes)
+    return EX_SOME_FAILED if failed else os.EX_OK
+
+
+def _report(outcomes: tuple["Outcome", ...], settings: RunSettings) -> None:
+    """Say what became of the cases: the reason of all that are not done, then one line."""
+    from bids_deepmrseg.stages.status import STATUS_FILE
+
+    for one in outcomes:
+        if one.status != "done":
+            scan = one.participant_id if one.source == "n/a" else one.source
+            level = logging.ERROR if one.status == "failed" else logging.WARNING
+            logger.log(level, "%s: %s %s: %s", one.status, scan, one.task, one.reason)
+    counts = Counter(one.status for one in outcomes)
+    logger.info(
+        "%d done, %d skipped, %d failed; %s",
+        counts["done"],
+        counts["skipped"],
+        counts["failed"],
+        settings.log_dir / STATUS_FILE,
+    )
