@@ -2,14 +2,20 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from bids_deepmrseg.errors import InputDataError, OutputError
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 ABSENT = "n/a"
+
+
+def partial_name(file: Path) -> Path:
+    """A name beside ``file`` for what is not whole yet, distinct on every machine."""
+    return file.with_name(f".{uuid4().hex}.{file.name}")
 
 
 def write_text(file: Path, text: str) -> None:
@@ -20,13 +26,14 @@ def write_text(file: Path, text: str) -> None:
     OutputError
         If the folder cannot be made or the file cannot be written.
     """
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    partial = partial_name(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
         partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{file} cannot be written: {error}") from error
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,7 +184,8 @@ def write_like(
         nib.save(image, partial)
         partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{file} cannot be written: {error}") from error
     _check_written(file, grid, data)
 

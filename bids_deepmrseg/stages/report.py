@@ -1,7 +1,7 @@
 """Stage 7 of 8: one picture of the labels over the scan, to be looked at before it is believed."""
 
 import logging
-import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from bids_deepmrseg.errors import OutputError
+from bids_deepmrseg.files import partial_name
 from bids_deepmrseg.imaging.grid import Crop, Grid, crop_to, to_ras
 from bids_deepmrseg.imaging.nifti import read_scan
 from bids_deepmrseg.records import Case, Segmented
@@ -82,13 +83,14 @@ def draw_case(case: Case, segmented: Segmented, file: Path) -> None:
     proportions. Slices are spread evenly over those that hold a label.
     """
     figure = _draw(_view(case, segmented), case)
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    partial = partial_name(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(partial, dpi=DOTS_PER_INCH, format="png", metadata={"Title": case.name})
         partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{file} cannot be written: {error}") from error
     logger.debug("%s: drew %s", case.name, file.name)
 

@@ -1,0 +1,165 @@
+"""The output folder is a dataset of its own, shared by runs that may write at the same time."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from bids_deepmrseg.errors import OutputError
+from bids_deepmrseg.files import read_json, read_tsv
+from bids_deepmrseg.stages.describe import write_citations, write_dataset_files
+from tests.makers import make_dataset
+
+SCANS = ("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "bids", SCANS, participants=True)
+
+
+def describe(raw: Path, out: Path, work: Path | None = None) -> None:
+    write_dataset_files(raw, out, code_version="0.1.0", work_dir=work or raw.parent / "work")
+
+
+def test_the_description_names_program_source_and_link(raw: Path, tmp_path: Path) -> None:
+    describe(raw, tmp_path / "out")
+    description = read_json(tmp_path / "out" / "dataset_description.json")
+    assert description["DatasetType"] == "derivative"
+    assert description["DatasetLinks"] == {"raw": "../bids"}
+    (generator,) = description["GeneratedBy"]  # type: ignore[misc,union-attr] # a list of one
+    assert (generator["Name"], generator["Version"]) == ("deepmrseg", "0.1.0")  # type: ignore[index,call-overload] # an object
+
+
+def test_no_absolute_path_is_written(raw: Path, tmp_path: Path) -> None:
+    describe(raw, tmp_path / "out")
+    for file in (tmp_path / "out").iterdir():
+        assert str(tmp_path) not in file.read_text(encoding="utf-8")
+
+
+def test_licence_authors_and_doi_of_the_scans_are_taken_over(raw: Path, tmp_path: Path) -> None:
+    description = {
+        "Name": "Study",
+        "BIDSVersion": "1.10.0",
+        "License": "CC0",
+        "Authors": ["A. One", "B. Two"],
+        "DatasetDOI": "doi:10.1000/1",
+    }
+    (raw / "dataset_description.json").write_text(json.dumps(description), encoding="utf-8")
+    describe(raw, tmp_path / "out")
+    ours = read_json(tmp_path / "out" / "dataset_description.json")
+    assert ours["License"] == "CC0"
+    assert ours["Authors"] == ["A. One", "B. Two", "The bids_deepmrseg contributors"]
+    assert ours["SourceDatasets"] == [{"DOI": "10.1000/1", "URL": "https://doi.org/10.1000/1"}]
+
+
+def test_only_participants_with_a_folder_are_listed(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "sub-02").mkdir(parents=True)
+    describe(raw, tmp_path / "out")
+    columns, rows = read_tsv(tmp_path / "out" / "participants.tsv")
+    assert columns == ("participant_id", "age", "sex")
+    assert rows == ({"participant_id": "sub-02", "age": "31", "sex": "F"},)
+
+
+def test_columns_that_nobody_defined_are_left_out(raw: Path, tmp_path: Path) -> None:
+    table = "participant_id\tage\tscore\tsite\nsub-01\t30\t7\tA\n"
+    (raw / "participants.tsv").write_text(table, encoding="utf-8")
+    site = {"site": {"Description": "where"}, "other": {"Description": "not in the table"}}
+    (raw / "participants.json").write_text(json.dumps(site), encoding="utf-8")
+    (tmp_path / "out" / "sub-01").mkdir(parents=True)
+    describe(raw, tmp_path / "out")
+    assert read_tsv(tmp_path / "out" / "participants.tsv")[0] == ("participant_id", "age", "site")
+    assert read_json(tmp_path / "out" / "participants.json").keys() == {"site", "Description"}
+
+
+def test_a_participant_that_the_input_does_not_list_has_a_row(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "sub-99").mkdir(parents=True)
+    describe(raw, tmp_path / "out")
+    (row,) = read_tsv(tmp_path / "out" / "participants.tsv")[1]
+    assert row == {"participant_id": "sub-99", "age": "n/a", "sex": "n/a"}
+
+
+def test_runs_at_the_same_time_lose_no_participant(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = [f"sub-{number:02}" for number in range(12)]
+
+    def work(name: str) -> None:
+        (out / name).mkdir(parents=True)
+        describe(raw, out)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    listed = [row["participant_id"] for row in read_tsv(out / "participants.tsv")[1]]
+    assert listed == names
+
+
+def test_what_the_user_wrote_into_our_dataset_stays(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    describe(raw, out)
+    (out / "README.md").write_text("my notes", encoding="utf-8")
+    (out / "CHANGES").write_text("my changes", encoding="utf-8")
+    (out / ".bidsignore").write_text("mine\n", encoding="utf-8")
+    description = read_json(out / "dataset_description.json")
+    edited = json.dumps({**description, "Funding": ["a grant"]})
+    (out / "dataset_description.json").write_text(edited, encoding="utf-8")
+    describe(raw, out)
+    assert (out / "README.md").read_text(encoding="utf-8") == "my notes"
+    assert (out / "CHANGES").read_text(encoding="utf-8") == "my changes"
+    assert (out / ".bidsignore").read_text(encoding="utf-8").startswith("mine\n*.html\nfigures\n")
+    assert read_json(out / "dataset_description.json")["Funding"] == ["a grant"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dataset_description.json", '{"Name": "raw", "BIDSVersion": "1.10.0"}'),
+        ("dataset_description.json", '{"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}'),
+        ("participants.tsv", "participant_id\nsub-01\n"),
+    ],
+)
+def test_a_dataset_of_somebody_else_is_left_alone(
+    raw: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(text, encoding="utf-8")
+    with pytest.raises(OutputError, match="choose an empty output folder"):
+        describe(raw, out)
+    assert [file.name for file in out.iterdir()] == [name]
+    assert (out / name).read_text(encoding="utf-8") == text
+
+
+def test_a_work_folder_in_the_output_is_kept_from_bids_readers(raw: Path, tmp_path: Path) -> None:
+    describe(raw, tmp_path / "out", tmp_path / "out" / "work" / "deep")
+    assert "/work" in (tmp_path / "out" / ".bidsignore").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "container"),
+    [
+        ("APPTAINER_NAME", "app.sif", {"Type": "apptainer", "Tag": "app.sif"}),
+        ("BIDS_DEEPMRSEG_DOCKER_TAG", "app:0.1.0", {"Type": "docker", "Tag": "app:0.1.0"}),
+    ],
+)
+def test_a_container_is_named(
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    container: dict[str, str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    describe(raw, tmp_path / "out")
+    description = read_json(tmp_path / "out" / "dataset_description.json")
+    assert description["GeneratedBy"][0]["Container"] == container  # type: ignore[index,call-overload] # a list of objects
+
+
+def test_the_citation_names_the_version(tmp_path: Path) -> None:
+    write_citations(tmp_path, code_version="9.8.7")
+    assert "bids-deepmrseg 9.8.7" in (tmp_path / "CITATION.md").read_text(encoding="utf-8")
+    assert "doshi2019deepmrseg" in (tmp_path / "CITATION.bib").read_text(encoding="utf-8")
