@@ -8,6 +8,9 @@ import numpy.typing as npt
 from bids_deepmrseg.errors import InputDataError
 from bids_deepmrseg.imaging.grid import Crop, Shape
 
+# the preparation by which weights are trained; changes whenever a scan would reach the network
+# differently, so that weights and code cannot drift apart
+PREPROCESSING = "brainframe-1"
 FOREGROUND_FRACTION = 0.12  # of the 99th percentile; air, its noise and stripped voxels lie below
 MIN_FOREGROUND_ML = 300.0  # less than a newborn's brain
 VERTEX_AREA_MM2 = 2000.0  # a slice this full belongs to the head, not to a fixation or to noise

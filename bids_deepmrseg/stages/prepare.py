@@ -15,7 +15,6 @@ from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-PREPROCESSING = "brainframe-1"  # changes whenever the same scan would reach the network differently
 BRIGHTEST = 4.0  # times the tissue intensity; fat and vessels above it carry no information
 
 

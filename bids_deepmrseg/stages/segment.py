@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.imaging.head import PREPROCESSING
 from bids_deepmrseg.network.weights import (
     ModelMember,
     ModelRecord,
@@ -98,12 +99,17 @@ def segment(
 
 
 def check_record(record: ModelRecord, task: Task) -> None:
-    """Refuse weights whose labels are not the task's."""
+    """Refuse weights whose labels are not the task's, or that were trained behind other scans."""
     wanted = label_lines([(label.index, label.name) for label in task.labels])
     if record.task != task.name or record.labels != wanted:
         raise WeightsError(
             f"the weights were trained for task {record.task} with other labels than those of "
             f"the task file of {task.name}"
+        )
+    if record.preprocessing != PREPROCESSING:
+        raise WeightsError(
+            f"the weights of {task.name} were trained on scans prepared by {record.preprocessing}, "
+            f"this version prepares them by {PREPROCESSING}; train them again"
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from bids_deepmrseg.errors import TrainingError, UsageError
+from bids_deepmrseg.imaging.head import PREPROCESSING
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.weights import (
     ModelMember,
@@ -20,7 +21,6 @@ from bids_deepmrseg.network.weights import (
     save_network,
     write_record,
 )
-from bids_deepmrseg.stages.prepare import PREPROCESSING
 from bids_deepmrseg.tasks import TASK_FILE, Task
 from bids_deepmrseg.training.corpus import (
     Example,

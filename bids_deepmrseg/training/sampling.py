@@ -70,7 +70,7 @@ class Sampler:
         self, generator: torch.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[int, int]]:
         """One slice: image ``(C, H, W)``, classes ``(H, W)`` and patch centre."""
-        number = self._pick_example(generator)
+        number = self.pick_example(generator)
         example = self.examples[number]
         at = self._pick_voxel(number, generator)
         axis = SLICE_AXIS[self.view]
@@ -79,8 +79,8 @@ class Sampler:
         row, column = (int(at[a]) for a in range(3) if a != axis)
         return image, classes, (row, column)
 
-    def _pick_example(self, generator: torch.Generator) -> int:
-        """An example: first whether synthetic, then any of that sort."""
+    def pick_example(self, generator: torch.Generator) -> int:
+        """Number of an example: first whether synthetic, then any of that sort."""
         synthetic = [i for i, e in enumerate(self.examples) if e.kind == "synthetic"]
         real = [i for i, e in enumerate(self.examples) if e.kind != "synthetic"]
         wanted = float(torch.rand((), generator=generator)) < self.synthetic_share

@@ -1,0 +1,77 @@
+"""Laws of the corpus: training sees what the app would see."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_deepmrseg.errors import TrainingError
+from bids_deepmrseg.imaging.nifti import read_scan
+from bids_deepmrseg.stages.prepare import prepare_volumes
+from bids_deepmrseg.training.corpus import (
+    GREY_LEVELS,
+    build_corpus,
+    classes_of,
+    find_labelled,
+    load_corpus,
+    plan_corpus,
+)
+from bids_deepmrseg.training.recipe import Recipe
+from tests.makers import make_task
+from tests.training.corpora import make_head_map, make_labelled
+
+TASK = make_task()
+RECIPE = Recipe(name="tiny", n_stripped=2, n_surrounded=1, n_synthetic=1, synthetic_share=0.3)
+
+
+@pytest.mark.parametrize("geometry", ["RAS", "LAS", "odd"])
+def test_the_first_variant_is_the_scan_as_the_app_prepares_it(
+    tmp_path: Path, geometry: str
+) -> None:
+    labelled = find_labelled(
+        make_labelled(tmp_path / "labelled", ("sub-1",), geometry=geometry), TASK
+    )
+    variants = plan_corpus(labelled, (), Recipe(name="tiny"), seed=1)
+    list(build_corpus(variants, TASK, (), tmp_path / "corpus", n_procs=1))
+    example = load_corpus(variants, tmp_path / "corpus")[0]
+    scan = read_scan(labelled[0].scans[0])
+    prepared = prepare_volumes((scan.data,), scan.grid, TASK)
+    shown = example.image / GREY_LEVELS
+    assert shown.shape == prepared.channels.shape
+    assert np.abs(shown - prepared.channels).max() <= 0.51 / GREY_LEVELS
+    middles = [np.argwhere(example.classes == c).mean(axis=0)[0] for c in (1, 3, 2)]
+    assert middles == sorted(middles), "left, middle and right lie in that order from the left"
+
+
+def test_a_corpus_is_made_once_and_the_same_again(tmp_path: Path) -> None:
+    labelled = find_labelled(make_labelled(tmp_path / "labelled", ("sub-1",)), TASK)
+    maps = (make_head_map(tmp_path / "maps" / "head-1_dseg.nii.gz"),)
+    variants = plan_corpus(labelled, maps, RECIPE, seed=1)
+    assert [v.kind for v in variants] == ["stripped", "stripped", "surrounded", "synthetic"]
+    numbers = (17, 53, 4)
+    assert len(list(build_corpus(variants, TASK, numbers, tmp_path / "a", n_procs=1))) == 4
+    assert list(build_corpus(variants, TASK, numbers, tmp_path / "a", n_procs=1)) == []
+    list(build_corpus(variants, TASK, numbers, tmp_path / "b", n_procs=2))
+    pairs = zip(
+        load_corpus(variants, tmp_path / "a"), load_corpus(variants, tmp_path / "b"), strict=True
+    )
+    for one, other in pairs:
+        assert np.array_equal(one.image, other.image), one.name
+        assert np.array_equal(one.classes, other.classes), one.name
+        assert one.classes.any(), one.name
+
+
+def test_excluded_subjects_are_never_read(tmp_path: Path) -> None:
+    folder = make_labelled(tmp_path, ("sub-1", "sub-2"))
+    found = find_labelled(folder, TASK, excluded=("sub-1",))
+    assert [scan.subject for scan in found] == ["sub-2"]
+
+
+def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no labelled subject"):
+        find_labelled(tmp_path, TASK)
+
+
+def test_label_numbers_become_classes_in_task_order() -> None:
+    values = np.array([[0, 7, 2], [1, 99, 7]])
+    assert classes_of(values, (1, 2, 7)).tolist() == [[0, 3, 2], [1, 0, 3]]
