@@ -100,6 +100,13 @@ def write_nifti(file: Path, data: npt.NDArray[np.generic], affine: npt.NDArray[n
     return file
 
 
+def open_nifti(file: Path) -> nib.Nifti1Image:
+    """A NIfTI image, to be looked at without the code under test."""
+    image = nib.load(file)
+    assert isinstance(image, nib.Nifti1Image)
+    return image
+
+
 def make_scan(file: Path, *, geometry: str = "RAS", seed: int = 0) -> Path:
     """Write a head in the given geometry; the suffix of the name says which contrast."""
     suffix = file.name.removesuffix(".gz").removesuffix(".nii").rpartition("_")[2]

@@ -18,9 +18,9 @@ from bids_deepmrseg.pipeline.environment import (
 from bids_deepmrseg.pipeline.handoff import STAGES, node_name, read_note
 from bids_deepmrseg.pipeline.plugin import read_plugin
 from bids_deepmrseg.records import Case, Outcome, Status
+from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.describe import write_citations, write_dataset_files
-from bids_deepmrseg.stages.discover import Plan
 from bids_deepmrseg.stages.status import write_status
 from bids_deepmrseg.stages.write import NIFTI_GZ, check_written, derivative_path
 

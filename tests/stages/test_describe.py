@@ -28,8 +28,10 @@ def test_the_description_names_program_source_and_link(raw: Path, tmp_path: Path
     description = read_json(tmp_path / "out" / "dataset_description.json")
     assert description["DatasetType"] == "derivative"
     assert description["DatasetLinks"] == {"raw": "../bids"}
-    (generator,) = description["GeneratedBy"]  # type: ignore[misc,union-attr] # a list of one
-    assert (generator["Name"], generator["Version"]) == ("deepmrseg", "0.1.0")  # type: ignore[index,call-overload] # an object
+    assert isinstance(description["GeneratedBy"], list)
+    (generator,) = description["GeneratedBy"]
+    assert isinstance(generator, dict)
+    assert (generator["Name"], generator["Version"]) == ("deepmrseg", "0.1.0")
 
 
 def test_no_absolute_path_is_written(raw: Path, tmp_path: Path) -> None:
@@ -139,10 +141,10 @@ def test_a_work_folder_in_the_output_is_kept_from_bids_readers(raw: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "container"),
+    ("variable", "container"),
     [
-        ("APPTAINER_NAME", "app.sif", {"Type": "apptainer", "Tag": "app.sif"}),
-        ("BIDS_DEEPMRSEG_DOCKER_TAG", "app:0.1.0", {"Type": "docker", "Tag": "app:0.1.0"}),
+        ("APPTAINER_NAME", {"Type": "apptainer", "Tag": "app-0.1.0"}),
+        ("BIDS_DEEPMRSEG_DOCKER_TAG", {"Type": "docker", "Tag": "app-0.1.0"}),
     ],
 )
 def test_a_container_is_named(
@@ -150,13 +152,14 @@ def test_a_container_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
-    value: str,
     container: dict[str, str],
 ) -> None:
-    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv(variable, "app-0.1.0")
     describe(raw, tmp_path / "out")
     description = read_json(tmp_path / "out" / "dataset_description.json")
-    assert description["GeneratedBy"][0]["Container"] == container  # type: ignore[index,call-overload] # a list of objects
+    assert isinstance(description["GeneratedBy"], list)
+    assert isinstance(description["GeneratedBy"][0], dict)
+    assert description["GeneratedBy"][0]["Container"] == container
 
 
 def test_the_citation_names_the_version(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -15,7 +14,7 @@ from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.write import Provenance, check_written, derivative_path, write_case
 from bids_deepmrseg.tasks import Task
-from tests.makers import GEOMETRIES, make_case, make_dataset, make_segmented, make_task
+from tests.makers import GEOMETRIES, make_case, make_dataset, make_segmented, make_task, open_nifti
 
 PROVENANCE = Provenance(
     code_version="0.1.0",
@@ -85,7 +84,7 @@ def test_a_label_map_has_shape_and_transforms_of_its_scan(
     tmp_path: Path, geometry: str, extension: str
 ) -> None:
     case, segmented, dseg = make_written(tmp_path, f"sub-01_T1w{extension}", geometry=geometry)
-    scan, image = nib.load(case.scans[0]), nib.load(dseg)
+    scan, image = open_nifti(case.scans[0]), open_nifti(dseg)
     assert image.shape == scan.shape
     np.testing.assert_array_equal(image.affine, scan.affine)
     for form in ("qform", "sform"):
@@ -98,7 +97,7 @@ def test_a_label_map_has_shape_and_transforms_of_its_scan(
 @pytest.mark.parametrize(("largest", "dtype"), [(255, np.uint8), (256, np.uint16)])
 def test_indices_above_a_byte_take_two(tmp_path: Path, largest: int, dtype: type) -> None:
     _, segmented, dseg = make_written(tmp_path, task=make_task(indices=(1, 2, largest)))
-    image = nib.load(dseg)
+    image = open_nifti(dseg)
     assert image.get_data_dtype() == dtype
     np.testing.assert_array_equal(np.asanyarray(image.dataobj), segmented.dseg)
 
@@ -139,7 +138,7 @@ def test_the_sidecar_tells_source_model_and_columns(tmp_path: Path) -> None:
 def test_probabilities_have_one_named_volume_per_structure(tmp_path: Path) -> None:
     _, segmented, dseg = make_written(tmp_path, probabilities=True)
     probseg = Path(str(dseg).replace("_dseg", "_probseg"))
-    image = nib.load(probseg)
+    image = open_nifti(probseg)
     assert segmented.probabilities is not None
     for number in range(3):
         np.testing.assert_array_equal(

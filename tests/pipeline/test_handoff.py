@@ -1,0 +1,99 @@
+"""What is handed from node to node reads back as exactly what was saved."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_deepmrseg.pipeline.handoff import (
+    Noted,
+    load_measures,
+    load_provenance,
+    load_segmented,
+    node_name,
+    read_note,
+    save_measures,
+    save_provenance,
+    save_segmented,
+)
+from bids_deepmrseg.stages.measure import measure
+from bids_deepmrseg.stages.write import Provenance
+from tests.makers import make_case, make_grid, make_segmented, make_task
+
+
+@pytest.mark.parametrize("probabilities", [True, False])
+def test_labels_confidence_grid_and_probabilities_come_back(
+    tmp_path: Path, probabilities: bool
+) -> None:
+    segmented = make_segmented(make_grid("odd"), make_task(), probabilities=probabilities)
+    save_segmented(segmented, tmp_path / "s.npz")
+    back = load_segmented(tmp_path / "s.npz")
+    np.testing.assert_array_equal(back.dseg, segmented.dseg)
+    np.testing.assert_array_equal(back.confidence, segmented.confidence)
+    np.testing.assert_array_equal(back.grid.affine, segmented.grid.affine)
+    assert (str(back.dseg.dtype), str(back.confidence.dtype)) == ("uint16", "float32")
+    assert (back.probabilities is None) is not probabilities
+    if segmented.probabilities is not None:
+        np.testing.assert_array_equal(back.probabilities, segmented.probabilities)
+
+
+def test_measures_come_back_also_of_a_structure_without_voxels(tmp_path: Path) -> None:
+    task = make_task()
+    segmented = make_segmented(make_grid(), task)
+    segmented.dseg[segmented.dseg == 2] = 0
+    measures = measure(segmented, task)
+    save_measures(measures, tmp_path / "m.json")
+    left, right, middle = load_measures(tmp_path / "m.json", task)
+    assert (left, middle) == (measures[0], measures[2])
+    assert math.isnan(right.mean_probability)
+    assert replace(right, mean_probability=0) == replace(measures[1], mean_probability=0)
+
+
+def test_provenance_comes_back(tmp_path: Path) -> None:
+    provenance = Provenance(
+        code_version="0.1.0",
+        torch_version="2.0",
+        model_sha256="ab",
+        preprocessing="p",
+        training_data="none",
+        license="CC0-1.0",
+        attribution="Nobody",
+        device="cuda:1",
+        fast=True,
+        n_islands_removed_voxels=5,
+    )
+    save_provenance(provenance, tmp_path / "p.json")
+    assert load_provenance(tmp_path / "p.json") == provenance
+
+
+def test_a_node_that_works_notes_its_duration(tmp_path: Path) -> None:
+    with Noted(tmp_path, "node"):
+        pass
+    note = read_note(tmp_path, "node")
+    assert note is not None
+    assert note.duration_s >= 0
+    assert note.error is None
+
+
+def test_a_node_that_fails_notes_its_sentence_and_fails(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no affine"), Noted(tmp_path, "node"):
+        raise ValueError("no affine")
+    note = read_note(tmp_path, "node")
+    assert note is not None
+    assert note.error == "no affine"
+
+
+def test_a_node_that_was_never_run_has_no_note(tmp_path: Path) -> None:
+    assert read_note(tmp_path, "node") is None
+
+
+def test_node_names_differ_between_cases_tasks_and_stages(tmp_path: Path) -> None:
+    names = {
+        node_name(make_case(tmp_path, scan, task=make_task(task)), stage)
+        for scan in ("sub-1_run-1_T1w.nii", "sub-1_run-2_T1w.nii", "sub-1_acq-run1_T1w.nii")
+        for task in ("tiny", "other")
+        for stage in ("segment", "measure", "write")
+    }
+    assert len(names) == 18
