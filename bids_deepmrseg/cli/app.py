@@ -101,29 +101,29 @@ def _print_plan(settings: RunSettings) -> int:
 
 
 def _participant(settings: RunSettings, device: str) -> int:
-    """Segment scans; every error from here on is also in the run's log file."""
+    """Segment scans; from the first look at the dataset on, errors also go to the log file."""
     from bids_deepmrseg.cli.runlog import logging_to
     from bids_deepmrseg.stages.describe import check_ours
+    from bids_deepmrseg.stages.segment import pick_device
 
+    tasks = choose_tasks(settings)
+    settings = replace(settings, device=pick_device(device))
     check_ours(settings.output_dir)
     with logging_to(settings.log_dir, verbosity=settings.verbosity):
         try:
-            return _segment_all(settings, device)
+            return _segment_all(settings, tasks)
         except DeepMRSegError as error:
             logger.error("%s", error)  # noqa: TRY400 - the sentence says it; a traceback hides it
             return error.exit_code
 
 
-def _segment_all(settings: RunSettings, device: str) -> int:
+def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
     """Discover, run, report."""
     from bids_deepmrseg.cli.runlog import write_run_files
     from bids_deepmrseg.pipeline.graph import run
     from bids_deepmrseg.selection.plan import require_cases
     from bids_deepmrseg.stages.discover import discover
-    from bids_deepmrseg.stages.segment import pick_device
 
-    tasks = choose_tasks(settings)
-    settings = replace(settings, device=pick_device(device))
     write_run_files(settings)
     plan = discover(settings, tasks)
     logger.info("%d cases to run on %s", len(plan.cases), settings.device)

@@ -1,5 +1,6 @@
 """How many CPUs and how much memory this process may use, on a host, in a container or a job."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ def available_cpus(*, root: Path = ROOT, environ: Mapping[str, str] = os.environ
 
 
 def available_memory_gb(*, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> float:
-    """Nine tenths of the memory that this process may use, in gigabytes.
+    """Nine tenths of the memory that this process may use, in gigabytes to one decimal.
 
     Notes
     -----
@@ -42,7 +43,7 @@ def available_memory_gb(*, root: Path = ROOT, environ: Mapping[str, str] = os.en
         limits.append(per_node_mb * MB_PER_GB)
     elif per_cpu_mb := _number(environ.get("SLURM_MEM_PER_CPU", "")):
         limits.append(per_cpu_mb * MB_PER_GB * available_cpus(root=root, environ=environ))
-    return SHARE * min(limits)
+    return math.floor(SHARE * min(limits) * 10) / 10
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
