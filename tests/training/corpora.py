@@ -8,7 +8,11 @@ from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.corpus import Example
 from tests.makers import bids_path, make_grid, make_head, write_nifti
 
-BLOBS_MM = ((1, (-24.0, -2.0, -2.0)), (2, (24.0, -2.0, -2.0)), (7, (0.0, 0.0, 8.0)))
+BLOBS_MM = (  # index, centre, intensity
+    (1, (-24.0, -2.0, -2.0), 200.0),
+    (2, (24.0, -2.0, -2.0), 200.0),
+    (7, (0.0, 0.0, 8.0), 50.0),
+)
 
 
 def make_labelled(root: Path, subjects: tuple[str, ...], *, geometry: str = "RAS") -> Path:
@@ -17,11 +21,13 @@ def make_labelled(root: Path, subjects: tuple[str, ...], *, geometry: str = "RAS
     ijk = np.indices(grid.shape).reshape(3, -1)
     xyz_mm = (grid.affine[:3, :3] @ ijk + grid.affine[:3, 3:]).reshape(3, *grid.shape)
     dseg = np.zeros(grid.shape, np.uint8)
-    for index, centre in BLOBS_MM:
+    for index, centre, _ in BLOBS_MM:
         distance = np.linalg.norm(xyz_mm - np.reshape(centre, (3, 1, 1, 1)), axis=0)
         dseg[distance < 14] = index
     for seed, subject in enumerate(subjects):
         head = make_head(grid, seed=seed)
+        for index, _, intensity in BLOBS_MM:
+            head[dseg == index] = intensity
         write_nifti(root / bids_path(f"{subject}_T1w.nii.gz"), head, grid.affine)
         write_nifti(root / bids_path(f"{subject}_dseg.nii.gz"), dseg, grid.affine)
     return root

@@ -1,0 +1,69 @@
+"""From labelled scans and a model to tables in a document."""
+
+from pathlib import Path
+
+import pytest
+
+from bids_deepmrseg.cli.evaluate import main
+from bids_deepmrseg.evaluation.compare import read_results
+from tests.makers import make_model_folder
+from tests.training.corpora import make_labelled
+
+
+def _run(tmp_path: Path, *more: str) -> int:
+    make_labelled(tmp_path / "labelled", ("sub-1", "sub-2"), geometry="LAS")
+    make_model_folder(tmp_path / "models")
+    return main(
+        [
+            *("run", "tiny", str(tmp_path / "labelled"), str(tmp_path / "tiny_made.tsv")),
+            *("--models-dir", str(tmp_path / "models"), "--device", "cpu", *more),
+        ]
+    )
+
+
+def test_results_have_a_row_per_subject_and_structure(tmp_path: Path) -> None:
+    assert _run(tmp_path) == 0
+    results = read_results(tmp_path / "tiny_made.tsv")
+    assert [(r.subject, r.structure) for r in results] == [
+        (subject, name)
+        for subject in ("sub-1", "sub-2")
+        for name in ("Left Blob", "Right Blob", "Middle Blob")
+    ]
+    assert all(0 <= r.f1 <= 1 and r.reference_volume_ml > 5 for r in results)
+
+
+def test_only_the_subjects_asked_for_are_measured(tmp_path: Path) -> None:
+    assert _run(tmp_path, "--subjects", "2") == 0
+    assert {r.subject for r in read_results(tmp_path / "tiny_made.tsv")} == {"sub-2"}
+
+
+def test_a_subject_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path, "--subjects", "2", "9") != 0
+    assert "sub-9" in capsys.readouterr().err
+
+
+def test_rendering_replaces_what_stands_between_the_markers(tmp_path: Path) -> None:
+    assert _run(tmp_path) == 0
+    document = tmp_path / "accuracy.md"
+    document.write_text(
+        "before\n<!-- begin tiny_made -->\nold\n<!-- end tiny_made -->\nafter\n", encoding="utf-8"
+    )
+    for _ in range(2):
+        assert main(["render", str(tmp_path / "tiny_made.tsv"), "--into", str(document)]) == 0
+    text = document.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- begin tiny_made -->\n| structure |")
+    assert text.endswith("<!-- end tiny_made -->\nafter\n")
+    assert text.count("Left Blob") >= 1
+    assert "old" not in text
+
+
+def test_a_document_without_the_place_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path) == 0
+    (tmp_path / "empty.md").write_text("nothing\n", encoding="utf-8")
+    command = ["render", str(tmp_path / "tiny_made.tsv"), "--into", str(tmp_path / "empty.md")]
+    assert main(command) != 0
+    assert "<!-- begin tiny_made -->" in capsys.readouterr().err
