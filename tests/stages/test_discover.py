@@ -300,6 +300,15 @@ def test_a_saved_index_is_made_once_and_used(
     assert [path.name for path in folder.iterdir()] == [DATABASE_FILE]
 
 
+def test_only_structural_scans_are_indexed(tmp_path: Path) -> None:
+    others = ["func/sub-1_task-zebra_bold.nii", "anat/sub-1_acq-zebra_T1w.json", "zebra.nii"]
+    bids_dir = make_tree(tmp_path / "bids", ["sub-1_T1w.nii", *(f"sub-1/{o}" for o in others)])
+    plan(bids_dir, bids_database_dir=tmp_path / "database")
+    index = (tmp_path / "database" / DATABASE_FILE).read_bytes()
+    assert b"sub-1_T1w.nii" in index
+    assert b"zebra" not in index
+
+
 @pytest.mark.parametrize("added", [True, False])
 def test_a_stale_index_is_made_anew_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, added: bool
