@@ -126,7 +126,7 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
 
     write_run_files(settings)
     plan = discover(settings, tasks)
-    logger.info("%d cases to run on %s", len(plan.cases), settings.device)
+    logger.info("cases to run: %d, on %s", len(plan.cases), settings.device)
     outcomes = run(plan, settings)
     if settings.work_dir == settings.output_dir / DEFAULT_WORK_FOLDER:
         with contextlib.suppress(OSError):
