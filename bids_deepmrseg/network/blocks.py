@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 from torch import cat as concatenate
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bids_deepmrseg.errors import GeometryError
 
@@ -124,3 +125,18 @@ class TransitionUp(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Bring ``x`` to the resolution of ``skip`` and concatenate both."""
         return concatenate([self.up(x), skip], dim=1)
+
+
+def fold_normalisation(network: nn.Module) -> nn.Module:
+    """Multiply every batch normalisation into the convolution before it, in place.
+
+    For a network in evaluation mode: the answer is the same up to rounding, and a third of the
+    passes over memory is saved.
+    """
+    for unit in network.modules():
+        if isinstance(unit, ConvUnit):
+            convolution, normalisation = unit[0], unit[1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                unit[0] = fuse_conv_bn_eval(convolution, normalisation)
+                unit[1] = nn.Identity()
+    return network

@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.imaging.grid import crop_to
 from bids_deepmrseg.imaging.head import PREPROCESSING
+from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import (
     ModelMember,
     ModelRecord,
@@ -127,21 +129,19 @@ def _fused(
             raise WeightsError(
                 f"{folder / member.file} has {member.architecture.n_classes} classes"
             )
-        network = load_network(folder, member).to(device)
+        network = fold_normalisation(load_network(folder, member)).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        predict_view(network, channels, member, total)
+        for number, of_class in enumerate(predict_view(network, channels, member)):
+            total[number] += of_class
         logger.info("%s network of %s done", member.view, folder.name)
     total /= len(members)
     return total
 
 
 def predict_view(
-    network: nn.Module,
-    channels: npt.NDArray[np.float32],
-    member: ModelMember,
-    total: npt.NDArray[np.float32],
-) -> None:
-    """Add one network's probabilities to ``total``, slice by slice in its view.
+    network: nn.Module, channels: npt.NDArray[np.float32], member: ModelMember
+) -> npt.NDArray[np.float32]:
+    """One network's probabilities, slice by slice in its view.
 
     Parameters
     ----------
@@ -151,23 +151,29 @@ def predict_view(
         ``(C, I, J, K)`` on the model grid.
     member
         Says in which view the network was trained, and to which multiple slices are padded.
-    total
-        ``(L, I, J, K)``, added to in place.
+
+    Returns
+    -------
+    ndarray
+        ``(L, I, J, K)``, a view of an array in which slices lie one after another: writing each
+        slice into a volume of another order would touch all of its memory each time.
     """
     device = next(network.parameters()).device
     stacked = np.moveaxis(channels, SLICE_AXIS[member.view] + 1, 0)  # (N, C, H, W)
-    summed = np.moveaxis(total, SLICE_AXIS[member.view] + 1, 0)
-    height, width = stacked.shape[2:]
+    n_slices, _, height, width = stacked.shape
     stride = member.architecture.stride
     padding = (0, -width % stride, 0, -height % stride)
+    shape = (n_slices, member.architecture.n_classes, height, width)
+    probabilities = np.empty(shape, dtype=np.float32)
     with torch.inference_mode():
-        for batch in _batches(len(stacked)):
+        for batch in _batches(n_slices):
             slices = torch.from_numpy(np.ascontiguousarray(stacked[batch])).to(device)
             logits = network(
                 functional.pad(slices, padding).contiguous(memory_format=torch.channels_last)
             )
             softmax = logits.float().softmax(dim=1)[..., :height, :width]
-            summed[batch] += softmax.cpu().numpy()
+            probabilities[batch] = softmax.cpu().numpy()
+    return np.moveaxis(probabilities, 0, SLICE_AXIS[member.view] + 1)
 
 
 def _batches(n_slices: int) -> Iterator[slice]:
@@ -183,21 +189,20 @@ def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int
     it the largest connected piece of each structure.
     """
     labels = probabilities.argmax(axis=0)
+    if not labels.any():
+        return 0
     gap = max(1, round(CLUSTER_GAP_MM / task.spacing_mm / 2))
-    near = ndimage.binary_dilation(labels > 0, iterations=gap)
-    main = _largest_piece(near)
-    n_removed = 0
+    box = crop_to(labels > 0, margin=gap + 1)
+    near = ndimage.binary_dilation(box.apply(labels) > 0, iterations=gap)
+    main = box.undo(_largest_piece(near))
+    stray = (labels > 0) & ~main
     for number in range(1, len(probabilities)):
-        mine = labels == number
-        if not mine.any():
-            continue
-        kept = _largest_piece(mine & main)
-        stray = mine & ~kept
-        n_removed += int(stray.sum())
-        probabilities[1:, stray] = 0
-        probabilities[0, stray] = 1
-    probabilities[1:, ~main] = 0
-    probabilities[0, ~main] = 1
+        mine = box.apply((labels == number) & main)
+        stray |= box.undo(mine & ~_largest_piece(mine))
+    n_removed = int(stray.sum())
+    kept = main & ~stray
+    probabilities[1:] *= kept
+    probabilities[0][~kept] = 1
     return n_removed
 
 
