@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from bids_deepmrseg.errors import OutputError
@@ -11,8 +12,7 @@ from bids_deepmrseg.files import write_text
 logger = logging.getLogger(__name__)
 
 WORKFLOW_NAME = "bids_deepmrseg_wf"  # the only folder that is made in the work folder
-CONFIG_FOLDER = "config"
-NOTES_FOLDER = "notes"
+RUNS_FOLDER = "runs"  # one folder per run in it; the other folders belong to nodes
 NIPYPE_CONFIG = """[logging]
 workflow_level = CRITICAL
 utils_level = CRITICAL
@@ -23,29 +23,39 @@ check_version = false
 """
 
 
-def prepare_environment(work_dir: Path) -> None:
-    """Keep nipype and matplotlib from the home folder and the network; before their import.
+def open_work_dir(work_dir: Path, run_id: str) -> Path:
+    """Make a run's folder, and keep nipype and matplotlib from home folder and network.
+
+    Libraries read their environment when they are imported, so this comes before.
+
+    Parameters
+    ----------
+    work_dir
+        May be shared with other runs.
+    run_id
+        Name of the run.
+
+    Returns
+    -------
+    Path
+        A fresh folder for what the nodes of the run note.
 
     Raises
     ------
     OutputError
         If the work folder cannot be written.
     """
-    config = work_dir.absolute() / WORKFLOW_NAME / CONFIG_FOLDER
+    folder = work_dir.absolute() / WORKFLOW_NAME / RUNS_FOLDER / run_id
+    config, notes = folder / "config", folder / "notes"
+    try:
+        notes.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the work folder {work_dir} cannot be written: {error}") from error
     write_text(config / "nipype.cfg", NIPYPE_CONFIG)
     os.environ.update({"NO_ET": "1", "NIPYPE_NO_ET": "1", "NIPYPE_CONFIG_DIR": str(config)})
     os.environ.setdefault("MPLCONFIGDIR", str(config / "matplotlib"))
     os.environ.setdefault("LOGNAME", "deepmrseg")  # containers may lack it; nipype asks for it
-
-
-def make_notes_dir(work_dir: Path, run_id: str) -> Path:
-    """A fresh folder for what the nodes of one run leave behind."""
-    folder = work_dir.absolute() / WORKFLOW_NAME / NOTES_FOLDER / run_id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the work folder {work_dir} cannot be written: {error}") from error
-    return folder
+    return notes
 
 
 def clean_work_dir(work_dir: Path, run_id: str, node_names: tuple[str, ...]) -> None:
@@ -61,13 +71,11 @@ def clean_work_dir(work_dir: Path, run_id: str, node_names: tuple[str, ...]) -> 
         Its nodes, each with a folder of its own.
     """
     root = work_dir.absolute() / WORKFLOW_NAME
-    for folder in (root / NOTES_FOLDER / run_id, *(root / name for name in node_names)):
+    for folder in (root / RUNS_FOLDER / run_id, *(root / name for name in node_names)):
         _delete(folder)
-    notes = root / NOTES_FOLDER
-    if notes.is_dir() and not any(notes.iterdir()):
-        notes.rmdir()
-    if root.is_dir() and {child.name for child in root.iterdir()} <= {CONFIG_FOLDER}:
-        _delete(root)
+    for folder in (root / RUNS_FOLDER, root):
+        with suppress(OSError):  # it is not empty: other runs work there
+            folder.rmdir()
 
 
 def _delete(folder: Path) -> None:

@@ -10,11 +10,7 @@ from typing import Any
 
 from bids_deepmrseg.errors import DeepMRSegError
 from bids_deepmrseg.files import ABSENT
-from bids_deepmrseg.pipeline.environment import (
-    clean_work_dir,
-    make_notes_dir,
-    prepare_environment,
-)
+from bids_deepmrseg.pipeline.environment import clean_work_dir, open_work_dir
 from bids_deepmrseg.pipeline.handoff import STAGES, node_name, read_note
 from bids_deepmrseg.pipeline.plugin import read_plugin
 from bids_deepmrseg.records import Case, Outcome, Status
@@ -53,8 +49,7 @@ def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
     code_version = version("bids-deepmrseg")
     _describe_output(settings, code_version)
     write_citations(settings.log_dir, code_version=code_version)
-    prepare_environment(settings.work_dir)
-    notes_dir = make_notes_dir(settings.work_dir, settings.run_id)
+    notes_dir = open_work_dir(settings.work_dir, settings.run_id)
     cases = tuple(_absolute(case) for case in plan.cases)
     run_error = _run_nodes(cases, settings, notes_dir) if cases else None
     outcomes = tuple(_outcome(case, settings, notes_dir, run_error) for case in cases)

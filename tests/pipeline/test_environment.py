@@ -9,8 +9,7 @@ from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.pipeline.environment import (
     WORKFLOW_NAME,
     clean_work_dir,
-    make_notes_dir,
-    prepare_environment,
+    open_work_dir,
 )
 
 
@@ -22,7 +21,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nipype_neither_calls_home_nor_writes_there(tmp_path: Path) -> None:
-    prepare_environment(tmp_path)
+    open_work_dir(tmp_path, "run")
     config = Path(os.environ["NIPYPE_CONFIG_DIR"])
     assert config.is_relative_to(tmp_path / WORKFLOW_NAME)
     assert "check_version = false" in (config / "nipype.cfg").read_text(encoding="utf-8")
@@ -32,10 +31,10 @@ def test_nipype_neither_calls_home_nor_writes_there(tmp_path: Path) -> None:
 def test_what_the_user_chose_for_matplotlib_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare_environment(tmp_path)
+    open_work_dir(tmp_path, "run")
     assert os.environ["MPLCONFIGDIR"] == "before"
     monkeypatch.delenv("MPLCONFIGDIR")
-    prepare_environment(tmp_path)
+    open_work_dir(tmp_path, "run")
     assert Path(os.environ["MPLCONFIGDIR"]).is_relative_to(tmp_path)
 
 
@@ -43,21 +42,18 @@ def test_a_login_name_is_there_even_in_a_bare_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LOGNAME")
-    prepare_environment(tmp_path)
+    open_work_dir(tmp_path, "run")
     assert os.environ["LOGNAME"]
 
 
 def test_a_work_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot be written"):
-        prepare_environment(tmp_path / "file")
-    with pytest.raises(OutputError, match="cannot be written"):
-        make_notes_dir(tmp_path / "file", "run")
+        open_work_dir(tmp_path / "file", "run")
 
 
 def fill(work: Path, run_id: str, *nodes: str) -> None:
-    prepare_environment(work)
-    (make_notes_dir(work, run_id) / "note.json").write_text("{}", encoding="utf-8")
+    (open_work_dir(work, run_id) / "note.json").write_text("{}", encoding="utf-8")
     for node in nodes:
         (work / WORKFLOW_NAME / node).mkdir()
         (work / WORKFLOW_NAME / node / "result").write_text("", encoding="utf-8")
@@ -75,8 +71,9 @@ def test_cleaning_spares_nodes_and_notes_of_other_runs(tmp_path: Path) -> None:
     fill(tmp_path, "other", "b_segment")
     clean_work_dir(tmp_path, "run", ("a_segment",))
     root = tmp_path / WORKFLOW_NAME
-    assert {child.name for child in root.iterdir()} == {"config", "notes", "b_segment"}
-    assert [child.name for child in (root / "notes").iterdir()] == ["other"]
+    assert {child.name for child in root.iterdir()} == {"runs", "b_segment"}
+    assert [child.name for child in (root / "runs").iterdir()] == ["other"]
+    assert list((root / "runs" / "other").rglob("note.json"))
 
 
 def test_cleaning_spares_what_was_put_among_our_folders(tmp_path: Path) -> None:
