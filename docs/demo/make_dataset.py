@@ -15,7 +15,7 @@ DESCRIPTION = {
     "DatasetType": "raw",
     "ReferencesAndLinks": ["https://doi.org/10.1016/j.neuroimage.2010.07.033"],
 }
-README = """One subject: the MNI152 T1 template (ICBM 2009a, Fonov et al. 2011), 1 mm, without skull,
+README = """One subject: the MNI152 T1 template (ICBM 2009a, Fonov et al. 2011), 1 mm, no skull,
 as nilearn carries it in its package. It is an average of many heads, no person's scan.
 Made for a demonstration of bids-deepmrseg.
 """

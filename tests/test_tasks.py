@@ -1,0 +1,165 @@
+"""A task is data: read whole, refused when it contradicts itself, equal after a journey."""
+
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bids_deepmrseg.errors import UsageError, WeightsError
+from bids_deepmrseg.tasks import (
+    BUILTIN_MODELS,
+    TASK_FILE,
+    Task,
+    find_model_folder,
+    find_tasks,
+    read_task,
+)
+from tests.makers import make_task, task_toml
+
+BUILTIN = find_tasks()
+MIDLINE = re.compile(r"\b(Left|Right)\b")
+
+
+def write_task(folder: Path, task: Task) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / TASK_FILE
+    file.write_text(task_toml(task), encoding="utf-8")
+    return file
+
+
+def test_deepbrain_comes_with_the_package() -> None:
+    assert "deepbrain" in [task.name for task in BUILTIN]
+
+
+@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
+def test_builtin_folder_is_named_like_its_task(task: Task) -> None:
+    assert find_model_folder(task) == BUILTIN_MODELS / task.name
+
+
+@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
+def test_task_travels_to_worker_processes(task: Task) -> None:
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert hash(pickle.loads(pickle.dumps(task))) == hash(task)
+
+
+@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
+def test_mirrored_labels_are_named_alike_but_for_the_side(task: Task) -> None:
+    by_index = {label.index: label for label in task.labels}
+    for label in task.labels:
+        mirror = by_index[label.mirror]
+        assert MIDLINE.sub("", mirror.name) == MIDLINE.sub("", label.name)
+        assert (mirror is label) == (MIDLINE.search(label.name) is None)
+
+
+@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
+def test_both_sides_have_the_same_adult_range(task: Task) -> None:
+    by_index = {label.index: label for label in task.labels}
+    for label in task.labels:
+        assert label.adult_range == by_index[label.mirror].adult_range
+        if label.adult_range is not None:
+            assert 0 < label.adult_range.low_ml < label.adult_range.high_ml
+
+
+@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
+def test_labels_can_be_told_apart_in_tables_and_pictures(task: Task) -> None:
+    for field in ("name", "abbreviation", "color"):
+        values = [getattr(label, field) for label in task.labels]
+        assert len(set(values)) == len(values), field
+    assert all(re.fullmatch(r"#[0-9A-F]{6}", label.color) for label in task.labels)
+
+
+def test_mirror_classes_swap_sides_and_keep_the_rest() -> None:
+    assert make_task().mirror_classes == (0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
+def test_mirroring_twice_is_the_identity(task: Task) -> None:
+    classes = task.mirror_classes
+    assert [classes[c] for c in classes] == list(range(task.n_classes))
+
+
+def test_a_task_file_reads_back_equal(tmp_path: Path) -> None:
+    task = make_task(channels=("FLAIR", "T1w"), indices=(5, 900, 17))
+    assert read_task(write_task(tmp_path, task)) == task
+    assert task.space == "FLAIR"
+    assert task.n_classes == 4
+
+
+def test_a_label_without_a_mirror_is_its_own(tmp_path: Path) -> None:
+    file = write_task(tmp_path, make_task())
+    text = re.sub(r"mirror = \d+\n", "", file.read_text(encoding="utf-8"))
+    file.write_text(text, encoding="utf-8")
+    assert read_task(file).mirror_classes == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "field", ["name", "description", "channels", "spacing_mm", "field_of_view_mm", "atlas"]
+)
+def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
+    file = write_task(tmp_path, make_task())
+    line = re.compile(rf"^{field} = .*\n", re.MULTILINE)
+    file.write_text(line.sub("", file.read_text(encoding="utf-8"), count=1), encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"task\.toml lacks the field '{field}'"):
+        read_task(file)
+
+
+@pytest.mark.parametrize("text", ["name = ", "labels = 3\nname = 'x'", '[[labels]]\nindex = "a"'])
+def test_a_file_that_is_no_task_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / TASK_FILE
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(str(file))):
+        read_task(file)
+
+
+def test_an_absent_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_task(tmp_path / TASK_FILE)
+
+
+@pytest.mark.parametrize("name", ["deep_brain", "deep-brain", "", "deep brain"])
+def test_a_name_that_bids_would_refuse_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="letters and digits"):
+        make_task(name)
+
+
+def test_contradictory_labels_are_refused() -> None:
+    task = make_task()
+    left, right, middle = task.labels
+    for labels in (
+        (),
+        (left, right, replace(middle, index=left.index, mirror=left.index)),
+        (left, right, replace(middle, index=0, mirror=0)),
+    ):
+        with pytest.raises(UsageError, match="distinct and above 0"):
+            replace(task, labels=labels)
+    with pytest.raises(UsageError, match="mirror disagree"):
+        replace(task, labels=(left, replace(right, mirror=middle.index), middle))
+    with pytest.raises(UsageError, match="mirror disagree"):
+        replace(task, labels=(left, middle))
+
+
+def test_a_task_without_channels_is_refused() -> None:
+    with pytest.raises(UsageError, match="no channel"):
+        make_task(channels=())
+
+
+def test_a_models_folder_adds_tasks_and_replaces_builtin_ones(tmp_path: Path) -> None:
+    write_task(tmp_path / "tiny", make_task())
+    write_task(tmp_path / "deepbrain", make_task("deepbrain"))
+    tasks = {task.name: task for task in find_tasks(tmp_path)}
+    assert tasks["tiny"] == make_task()
+    assert tasks["deepbrain"] == make_task("deepbrain")
+    assert find_model_folder(tasks["deepbrain"], tmp_path) == tmp_path / "deepbrain"
+    assert tasks.keys() >= {task.name for task in BUILTIN}
+
+
+def test_a_models_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="not a folder"):
+        find_tasks(tmp_path / "absent")
+
+
+def test_a_task_without_a_model_folder_is_refused() -> None:
+    with pytest.raises(WeightsError, match="no model folder for task tiny"):
+        find_model_folder(make_task())
