@@ -47,8 +47,6 @@ def write_dataset_files(
 
     Notes
     -----
-    ``participants.tsv`` is made anew from the folders of the output each time. Each writer looks
-    again after it wrote, so that of writers at the same time none loses the other's participants.
     ``README.md`` and ``CHANGES`` are written once and never touched again.
     """
     check_ours(output_dir)
@@ -59,7 +57,7 @@ def write_dataset_files(
     today = datetime.now(tz=UTC).date().isoformat()
     _write_once(output_dir / "CHANGES", f"{code_version} {today}\n  - First segmentations.\n")
     _write_ignored(output_dir, work_dir)
-    _write_participants(bids_dir, output_dir)
+    write_participants(bids_dir, output_dir)
 
 
 def write_citations(log_dir: Path, *, code_version: str) -> None:
@@ -179,8 +177,19 @@ def _participants(output_dir: Path) -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in output_dir.glob("sub-*") if folder.is_dir()))
 
 
-def _write_participants(bids_dir: Path, output_dir: Path) -> None:
-    """List every participant processed so far, with what the input dataset tells of each."""
+def write_participants(bids_dir: Path, output_dir: Path) -> None:
+    """List every participant processed so far, with what the input dataset tells of each.
+
+    Raises
+    ------
+    OutputError
+        If the table cannot be written.
+
+    Notes
+    -----
+    After writing, the folders are looked at again: whoever writes last has seen the folders of
+    all who wrote before, so that runs at the same time lose no participant.
+    """
     columns, known = _input_participants(bids_dir)
     definitions = {key: value for key, value in _definitions(bids_dir).items() if key in columns}
     definitions["Description"] = "Participants whose scans were segmented"
