@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.makers import make_dataset
+
+# the same examples every time, however slow the machine
+settings.register_profile("laws", deadline=None, derandomize=True)
+settings.load_profile("laws")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_SHARED_DATA = REPOSITORY.parent / "shared" / "data"
