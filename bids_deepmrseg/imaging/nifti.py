@@ -51,6 +51,19 @@ def _open(file: Path) -> nib.Nifti1Image:
     return image
 
 
+def _check_compressed(file: Path) -> None:
+    """Read a ``.gz`` file to its end, where its checksum is; reading the voxels stops before."""
+    if file.suffix != ".gz":
+        return
+    stream = zlib.decompressobj(wbits=31)
+    with file.open("rb") as compressed:
+        while not stream.eof:
+            piece = compressed.read(2**20)
+            if not piece:
+                raise EOFError("the compressed stream has no end")
+            stream.decompress(piece)
+
+
 def _grid_of(image: nib.Nifti1Image, file: Path) -> Grid:
     """The image's lattice; a fourth axis of length one is allowed and ignored."""
     shape = image.shape
@@ -104,6 +117,7 @@ def read_scan(file: Path) -> Scan:
     grid = _grid_of(image, file)
     try:
         data = np.asanyarray(image.dataobj)
+        _check_compressed(file)
     except (*UNREADABLE, MemoryError) as error:
         raise InputDataError(
             f"{file} is truncated or damaged, its voxels cannot be read: {error}"
@@ -144,10 +158,9 @@ def read_label_map(file: Path) -> tuple[npt.NDArray[np.int32], Grid]:
         values = np.asanyarray(image.dataobj).reshape(grid.shape)
     except UNREADABLE as error:
         raise InputDataError(f"{file} is truncated or damaged: {error}") from error
-    labels = np.rint(values).astype(np.int32)
-    if not np.allclose(labels, values):
+    if not (np.isfinite(values).all() and np.allclose(np.rint(values), values)):
         raise InputDataError(f"{file} is not a label map: its values are not whole numbers")
-    return labels, grid
+    return np.rint(values).astype(np.int32), grid
 
 
 def write_like(
@@ -194,7 +207,7 @@ def _header_for(
     source: nib.Nifti1Image, data: npt.NDArray[np.generic], description: str
 ) -> nib.Nifti1Header:
     """The reference's header, with what belongs to its voxels rather than its grid replaced."""
-    header: nib.Nifti1Header = source.header.copy()
+    header: nib.Nifti1Header = source.header.as_byteswapped("<")
     header.set_data_shape(data.shape)
     header.set_data_dtype(data.dtype)
     header.set_slope_inter(1, 0)

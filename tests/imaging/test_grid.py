@@ -248,7 +248,7 @@ def test_both_grids_cover_the_same_field_up_to_half_a_voxel(grid: Grid, spacing_
 def test_a_linear_field_is_kept_away_from_the_edges(
     grid: Grid, spacing_mm: float, axis: int
 ) -> None:
-    """Exactly where it refines; a coarser voxel, mean of a few finer ones, is off by their grain."""
+    """Exactly where it refines; a coarser voxel, mean of a few finer ones, is off by a grain."""
     resampling = plan_resampling(grid, spacing_mm)
     there = resampling.apply(xyz_mm(grid)[axis])
     true = xyz_mm(resampling.target)[axis]
