@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+
+from bids_deepmrseg.imaging.nifti import read_label_map
 
 MIN_VOXELS = 200
 
@@ -12,7 +13,7 @@ MIN_VOXELS = 200
 def main(folder: Path) -> None:
     """List every subject with its nearest other one, nearest pairs first."""
     files = sorted(folder.rglob("anat/*_dseg.nii*"))
-    maps = [np.asanyarray(nib.load(f).dataobj).astype(int) for f in files]
+    maps = [read_label_map(file)[0] for file in files]
     n_labels = max(int(m.max()) for m in maps) + 1
     counts = np.array([np.bincount(m.ravel(), minlength=n_labels) for m in maps], dtype=float)
     logs = np.log(counts[:, (counts > MIN_VOXELS).all(axis=0)])

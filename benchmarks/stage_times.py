@@ -1,11 +1,8 @@
-"""Time the stages of one scan, alone in one process: medians over repetitions.
+"""Time the stages of one scan, alone in one process: medians over repetitions."""
 
-Usage: python benchmarks/stage_times.py SCAN.nii.gz [TASK] [REPETITIONS]
-"""
-
+import argparse
 import resource
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
 
 
-def main(scan: Path, task_name: str = "deepbrain", repetitions: int = 3) -> None:
+def main(scan: Path, task_name: str, repetitions: int) -> None:
     """Print seconds per stage and the largest memory used."""
     folder = find_named_model_folder(task_name)
     task = read_task(folder / TASK_FILE)
@@ -43,4 +40,9 @@ def main(scan: Path, task_name: str = "deepbrain", repetitions: int = 3) -> None
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:3], *(int(n) for n in sys.argv[3:4]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scan", type=Path)
+    parser.add_argument("--task", default="deepbrain")
+    parser.add_argument("--repetitions", type=int, default=3)
+    given = parser.parse_args()
+    main(given.scan, given.task, given.repetitions)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_deepmrseg.tasks import Task
-from bids_deepmrseg.training.corpus import Example
+from bids_deepmrseg.training.corpus import Example, Kind
 from tests.makers import bids_path, make_grid, make_head, write_nifti
 
 BLOBS_MM = (  # index, centre, intensity
@@ -56,6 +56,6 @@ def make_examples(task: Task, *, n: int = 2) -> tuple[Example, ...]:
         for c in range(1, task.n_classes):
             classes[4 * c : 4 * c + 3, 14:20, 12:18] = c
         image = (60 + 20 * classes + generator.integers(0, 5, classes.shape)).astype(np.uint8)
-        kind = "synthetic" if number % 2 else "stripped"
+        kind: Kind = "synthetic" if number % 2 else "stripped"
         examples.append(Example(f"example{number}", kind, image[None], classes))
     return tuple(examples)

@@ -2,6 +2,7 @@
 
 import torch
 
+from bids_deepmrseg.network.weights import View
 from bids_deepmrseg.training.sampling import make_sampler
 from tests.makers import make_task
 from tests.training.corpora import make_examples
@@ -11,10 +12,15 @@ TASK = make_task()
 
 def test_slices_are_cut_along_their_view() -> None:
     examples = make_examples(TASK)
-    for view, size in (("axial", (32, 48)), ("coronal", (32, 32)), ("sagittal", (48, 32))):
+    sizes: dict[View, tuple[int, int]] = {
+        "axial": (32, 48),
+        "coronal": (32, 32),
+        "sagittal": (48, 32),
+    }
+    for view, size in sizes.items():
         sampler = make_sampler(
             examples,
-            view,  # type: ignore[arg-type] - a literal in a loop
+            view,
             n_classes=4,
             stride=16,
             synthetic_share=0.5,
