@@ -1,5 +1,6 @@
 """The nipype faces of the stages: paths in, one call, paths out."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,7 +44,7 @@ class _CaseInputSpec(BaseInterfaceInputSpec):
     note_name = traits.Str(mandatory=True, nohash=True, desc="name of that note")
 
 
-class _CaseInterface(SimpleInterface):
+class _CaseInterface(SimpleInterface, ABC):
     """One stage of one case; its duration and its error are noted, whatever happens."""
 
     def _run_interface(self, runtime: Any) -> Any:  # noqa: ANN401 - nipype's Bunch is untyped
@@ -61,9 +62,9 @@ class _CaseInterface(SimpleInterface):
             entities=tuple((key, value) for key, value in self.inputs.entities),
         )
 
+    @abstractmethod
     def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
         """Do the stage's work and return the node's outputs."""
-        raise NotImplementedError
 
 
 class _SegmentInputSpec(_CaseInputSpec):
