@@ -23,6 +23,9 @@ COPY LICENSE NOTICE /opt/deepmrseg/
 # Any user may run the image: what libraries cache goes to /tmp.
 ENV PATH=/opt/deepmrseg/bin:$PATH HOME=/tmp LOGNAME=deepmrseg MPLCONFIGDIR=/tmp/matplotlib \
     NO_ET=1 PYTHONNOUSERSITE=1 LANG=C.UTF-8
+# What results say they were made in; give it the tag: --build-arg IMAGE_TAG=bids/deepmrseg:0.1.0
+ARG IMAGE_TAG=bids/deepmrseg
+ENV BIDS_DEEPMRSEG_DOCKER_TAG=${IMAGE_TAG}
 USER 65534:65534
 WORKDIR /tmp
 ENTRYPOINT ["bids-deepmrseg"]
