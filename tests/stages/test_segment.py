@@ -1,0 +1,281 @@
+"""Laws of segmenting: which networks run over which slices, and what is never taken on trust."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.network.architecture import Architecture
+from bids_deepmrseg.network.build import build_network
+from bids_deepmrseg.network.weights import (
+    VIEWS,
+    ModelMember,
+    View,
+    load_network,
+    read_record,
+    save_network,
+    sha256_of,
+    write_record,
+)
+from bids_deepmrseg.records import Predicted, Prepared
+from bids_deepmrseg.stages.prepare import prepare_volumes
+from bids_deepmrseg.stages.restore import restore
+from bids_deepmrseg.stages.segment import SLICE_AXIS, pick_device, predict_view, segment
+from bids_deepmrseg.tasks import Task
+from tests.imaging.test_grid import SIGNED_PERMUTATIONS, place
+from tests.makers import make_grid, make_head, make_model_folder, make_task
+from tests.stages.test_prepare import stored_as
+
+TASK = make_task()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("models"), views=("axial", "sagittal"))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    grid = make_grid()
+    return prepare_volumes((make_head(grid),), grid, TASK)
+
+
+@pytest.fixture(scope="module")
+def predicted(prepared: Prepared, folder: Path) -> Predicted:
+    return segment(prepared, folder, TASK, device="cpu")
+
+
+def edit_record(folder: Path, **fields: object) -> None:
+    file = folder / "model.json"
+    table = json.loads(file.read_text(encoding="utf-8")) | fields
+    file.write_text(json.dumps(table), encoding="utf-8")
+
+
+class _SaysPlace(nn.Module):
+    """A network that answers with the place in its slice: logits follow height and width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(N, 2, H, W)``: the class of one voxel says how the slice lies."""
+        n, _, height, width = x.shape
+        rows = torch.arange(height).reshape(1, 1, -1, 1).expand(n, 1, height, width)
+        columns = torch.arange(width).reshape(1, 1, 1, -1).expand(n, 1, height, width)
+        return torch.cat([rows, columns, x[:, :1]], dim=1).float().log()
+
+
+def member(view: View, *, depth: int = 2) -> ModelMember:
+    architecture = Architecture(n_channels=1, n_classes=3, features=4, depth=depth)
+    return ModelMember(file="none", sha256="", view=view, architecture=architecture)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_slices_are_cut_across_the_axis_of_their_view(view: View) -> None:
+    """The numbers of row, column and voxel come back at the voxel that they were read from."""
+    channels = np.random.default_rng(0).uniform(1, 2, (1, 6, 7, 9)).astype(np.float32)
+    answer = predict_view(_SaysPlace(), channels, member(view))
+    assert answer.shape == (3, 6, 7, 9)
+    rows, columns = (axis for axis in range(3) if axis != SLICE_AXIS[view])
+    ijk = np.indices((6, 7, 9))
+    truth = np.stack([ijk[rows], ijk[columns], channels[0]]).astype(float)
+    np.testing.assert_allclose(answer, truth / truth.sum(axis=0), atol=1e-5)
+
+
+def test_views_are_named_as_in_anatomy() -> None:
+    """On a grid that runs right, anterior, superior, slices stack along these axes."""
+    assert SLICE_AXIS == {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (8, 8, 8), (3, 13, 1)])
+def test_padding_to_the_stride_is_cut_off_again(shape: tuple[int, int, int]) -> None:
+    answer = predict_view(_SaysPlace(), np.ones((1, *shape), np.float32), member("axial", depth=3))
+    assert answer.shape == (3, *shape)
+
+
+def test_probabilities_are_a_distribution_on_the_model_grid(
+    prepared: Prepared, predicted: Predicted
+) -> None:
+    assert predicted.probabilities.shape == (TASK.n_classes, *prepared.placement.model.shape)
+    assert predicted.probabilities.dtype == np.float32
+    assert predicted.probabilities.min() >= 0
+    np.testing.assert_allclose(predicted.probabilities.sum(axis=0), 1, atol=1e-5)
+    assert predicted.placement is prepared.placement
+
+
+def test_the_ensemble_is_the_mean_of_its_networks(
+    prepared: Prepared, predicted: Predicted, folder: Path
+) -> None:
+    members = read_record(folder).members
+    assert len(members) == 2
+    alone = [predict_view(load_network(folder, m), prepared.channels, m) for m in members]
+    np.testing.assert_allclose(predicted.probabilities, (alone[0] + alone[1]) / 2, atol=1e-4)
+
+
+def test_fast_runs_the_first_network_alone(prepared: Prepared, folder: Path) -> None:
+    first = read_record(folder).members[0]
+    fast = segment(prepared, folder, TASK, device="cpu", fast=True)
+    alone = predict_view(load_network(folder, first), prepared.channels, first)
+    np.testing.assert_allclose(fast.probabilities, alone, atol=1e-4)
+
+
+def test_the_same_scan_gets_the_same_answer(
+    prepared: Prepared, predicted: Predicted, folder: Path
+) -> None:
+    again = segment(prepared, folder, TASK, device="cpu")
+    np.testing.assert_array_equal(again.probabilities, predicted.probabilities)
+
+
+@pytest.mark.parametrize("rotation", SIGNED_PERMUTATIONS)
+def test_all_48_storage_orders_get_the_same_labels_in_space(
+    rotation: npt.NDArray[np.float64], predicted: Predicted, folder: Path
+) -> None:
+    ras = make_grid()
+    expected = restore(predicted, TASK).dseg
+    stored, grid = stored_as(make_head(ras), ras, rotation)
+    made = prepare_volumes((stored,), grid, TASK)
+    dseg = restore(segment(made, folder, TASK, device="cpu"), TASK).dseg
+    assert dseg.shape == stored.shape
+    expected_stored = place(grid, 4.0).turn.undo(expected)
+    assert np.mean(dseg != expected_stored) < 1e-4
+
+
+# what is not taken on trust
+
+
+def test_damaged_weights_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path)
+    with (folder / "axial.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x55")
+    with pytest.raises(WeightsError, match="damaged"):
+        segment(prepared, folder, TASK, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"task": "hippocampus"}, "trained for task hippocampus"),
+        ({"labels": ["2 Right Blob", "1 Left Blob", "7 Middle Blob"]}, "with other labels"),
+        ({"preprocessing": "by hand"}, "prepared by by hand"),
+    ],
+)
+def test_weights_for_something_else_are_refused(
+    prepared: Prepared, tmp_path: Path, fields: dict[str, object], sentence: str
+) -> None:
+    folder = make_model_folder(tmp_path)
+    edit_record(folder, **fields)
+    with pytest.raises(WeightsError, match=sentence):
+        segment(prepared, folder, TASK, device="cpu")
+
+
+def test_weights_with_another_number_of_classes_are_refused(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    folder = make_model_folder(tmp_path)
+    (row,) = json.loads((folder / "model.json").read_text(encoding="utf-8"))["members"]
+    row["architecture"]["n_classes"] = 9
+    edit_record(folder, members=[row])
+    with pytest.raises(WeightsError, match="has 9 classes"):
+        segment(prepared, folder, TASK, device="cpu")
+
+
+def test_a_scan_in_which_nothing_is_found_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path)
+    shy = Prepared(np.zeros_like(prepared.channels), prepared.placement)
+    answer = segment(prepared, folder, TASK, device="cpu")
+    assert (answer.probabilities[1:] > 0.5).any()
+    with pytest.raises(SegmentationError, match="none of the 3 structures of tiny"):
+        segment(shy, only_background(folder), TASK, device="cpu")
+
+
+def only_background(folder: Path) -> Path:
+    """The same model folder, with a network that is sure of the background everywhere."""
+
+    file = folder / "axial.safetensors"
+    state = load_file(file)
+    state["head.bias"] = torch.tensor([100.0, 0, 0, 0])
+    save_file(state, file)
+    (row,) = json.loads((folder / "model.json").read_text(encoding="utf-8"))["members"]
+    edit_record(folder, members=[row | {"sha256": sha256_of(file)}])
+    return folder
+
+
+# one cluster
+
+
+def one_cluster(folder: Path, *, island: bool) -> Predicted:
+    """What becomes of a lump, with or without a small one far away, that a network reports."""
+    task = replace(TASK, one_cluster=True)
+    (folder / "task.toml").unlink()
+    placement = place(make_grid(), 4.0)
+    channels = np.zeros((1, *placement.model.shape), np.float32)
+    channels[0, 18:24, 20:26, 18:23] = 1
+    if island:
+        channels[0, 2:4, 2:4, 2:4] = 1
+    return segment(Prepared(channels, placement), says_brightness(folder, task), task, device="cpu")
+
+
+def says_brightness(folder: Path, task: Task) -> Path:
+    """The same model folder, with a network whose first label is what is bright."""
+
+    record = read_record(folder)
+    architecture = Architecture(
+        family="unet", n_channels=1, n_classes=task.n_classes, features=4, depth=1
+    )
+    network = build_network(architecture).eval()
+    for name, parameter in network.named_parameters():
+        if not name.endswith("1.weight"):
+            nn.init.zeros_(parameter)
+    first, second = (network.get_submodule(f"decoders.0.{n}.0") for n in (0, 1))
+    for layer in (network.get_submodule("encoders.0.0.0"), network.get_submodule("encoders.0.1.0")):
+        layer.get_parameter("weight").data[0, 0, 1, 1] = 1
+    first.get_parameter("weight").data[0, 4, 1, 1] = 1
+    second.get_parameter("weight").data[0, 0, 1, 1] = 1
+    head = network.get_submodule("head")
+    head.get_parameter("weight").data[1, 0] = 40
+    head.get_parameter("bias").data[:] = torch.tensor([20.0, 0, -50, -50])
+    member = save_network(folder, network, "axial", architecture)
+    write_record(folder, replace(record, members=(member,)))
+    return folder
+
+
+def test_an_island_far_from_the_cluster_goes_to_the_background(tmp_path: Path) -> None:
+    alone = one_cluster(make_model_folder(tmp_path / "a"), island=False)
+    both = one_cluster(make_model_folder(tmp_path / "b"), island=True)
+    assert alone.n_islands_removed_voxels == 0
+    assert both.n_islands_removed_voxels == 8
+    np.testing.assert_array_equal(both.probabilities, alone.probabilities)
+    found = alone.probabilities.argmax(axis=0) == 1
+    assert found.sum() == 6 * 6 * 5
+    np.testing.assert_allclose(both.probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+# devices
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert pick_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "", "mps"])
+def test_an_unknown_device_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="say auto, cpu, cuda or cuda:N"):
+        pick_device(name)
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="is not there; torch sees"):
+        pick_device("cuda:99")
+
+
+def test_auto_takes_a_gpu_only_where_there_is_one() -> None:
+    assert pick_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
