@@ -1,0 +1,154 @@
+"""The app's own stages against labels: a perfect reference scores 1, a strange one is refused."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_deepmrseg.errors import InputDataError, UsageError
+from bids_deepmrseg.evaluation.compare import (
+    LabelledCase,
+    Result,
+    compare_maps,
+    evaluate,
+    find_cases,
+    read_results,
+    reference_index,
+    write_results,
+)
+from bids_deepmrseg.imaging.nifti import read_scan, write_like
+from bids_deepmrseg.stages.prepare import prepare
+from bids_deepmrseg.stages.restore import restore
+from bids_deepmrseg.stages.segment import segment
+from tests.makers import bids_path, make_dataset, make_model_folder, make_scan, make_task
+
+TASK = make_task()
+SCANS = {"sub-01_T1w.nii.gz": "LAS", "sub-02_T1w.nii.gz": "oblique"}
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Two scans, each with a label map of zeros beside it."""
+    raw = make_dataset(tmp_path / "labelled", SCANS)
+    for name in SCANS:
+        scan = raw / bids_path(name)
+        nothing = np.zeros(read_scan(scan).grid.shape, np.uint8)
+        write_like(scan, nothing, scan.with_name(name.replace("_T1w", "_dseg")))
+    return raw
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_model_folder(tmp_path / "models")
+
+
+def run(
+    cases: tuple[LabelledCase, ...], folder: Path, on_case: Callable[[str], None]
+) -> tuple[Result, ...]:
+    return evaluate(
+        cases,
+        folder,
+        dataset="made",
+        freesurfer=False,
+        device="cpu",
+        fast=False,
+        on_case=on_case,
+    )
+
+
+def test_cases_are_scans_with_labels_beside_them(labelled: Path) -> None:
+    make_scan(labelled / bids_path("sub-03_T1w.nii.gz"))
+    cases = find_cases(labelled, TASK)
+    assert [case.case.entity("sub") for case in cases] == ["01", "02"]
+    assert all(case.reference.name.endswith("_dseg.nii.gz") for case in cases)
+
+
+def test_only_the_subjects_asked_for_are_taken(labelled: Path) -> None:
+    (case,) = find_cases(labelled, TASK, subjects=("sub-02",))
+    assert case.case.entity("sub") == "02"
+
+
+def test_a_subject_that_is_not_there_is_named(labelled: Path) -> None:
+    with pytest.raises(UsageError, match="no labelled scan of sub-09"):
+        find_cases(labelled, TASK, subjects=("sub-01", "sub-09"))
+
+
+def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
+    raw = make_dataset(tmp_path, SCANS)
+    with pytest.raises(UsageError, match="no labelled scan of any"):
+        find_cases(raw, TASK)
+
+
+def test_the_apps_own_answer_as_reference_scores_1(labelled: Path, folder: Path) -> None:
+    cases = find_cases(labelled, TASK)
+    for labelled_case in cases:
+        case = labelled_case.case
+        answer = restore(segment(prepare(case), folder, TASK, device="cpu"), TASK)
+        write_like(case.scans[0], answer.dseg, labelled_case.reference)
+    told: list[str] = []
+    results = run(cases, folder, told.append)
+    assert told == ["sub-01", "sub-02"]
+    assert len(results) == 2 * len(TASK.labels)
+    for result in results:
+        assert (result.f1, result.f2, result.bacc) == (1, 1, 1)
+        assert result.volume_ml == pytest.approx(result.reference_volume_ml)
+        assert result.volume_ml > 0
+
+
+def test_a_reference_on_another_grid_is_refused(labelled: Path, folder: Path) -> None:
+    cases = find_cases(labelled, TASK)
+    other = replace(cases[0], reference=cases[1].reference)
+    with pytest.raises(InputDataError, match="is not on the grid of"):
+        run((other,), folder, print)
+
+
+def test_maps_are_compared_label_by_label() -> None:
+    dseg = np.zeros((4, 4, 4), int)
+    reference = np.zeros((4, 4, 4), int)
+    dseg[0], reference[0] = 1, 1
+    dseg[1, :2], reference[1] = 2, 2
+    left, right, middle = compare_maps(
+        dseg, reference, 0.008, TASK.labels, freesurfer=False, dataset="made", subject="sub-01"
+    )
+    assert (left.f1, left.structure) == (1, "Left Blob")
+    assert right.f1 == pytest.approx(2 * 8 / (8 + 16))
+    assert right.volume_ml == pytest.approx(8 * 0.008)
+    assert right.reference_volume_ml == pytest.approx(16 * 0.008)
+    assert math.isnan(middle.f1)
+
+
+def test_freesurfer_numbers_are_looked_up_and_asked_for() -> None:
+    label = replace(TASK.labels[0], freesurfer=17)
+    assert reference_index(label, freesurfer=True) == 17
+    assert reference_index(label, freesurfer=False) == label.index
+    with pytest.raises(UsageError, match="Right Blob has no FreeSurfer number"):
+        reference_index(TASK.labels[1], freesurfer=True)
+
+
+def test_results_read_back(tmp_path: Path) -> None:
+    result = Result(
+        dataset="made",
+        subject="sub-01",
+        structure="Left Blob",
+        f1=0.875,
+        f2=math.nan,
+        bacc=0.5,
+        volume_ml=1.25,
+        reference_volume_ml=0,
+    )
+    write_results((result,), tmp_path / "new" / "results.tsv")
+    (back,) = read_results(tmp_path / "new" / "results.tsv")
+    assert replace(back, f2=0) == replace(result, f2=0)
+    assert math.isnan(back.f2)
+
+
+@pytest.mark.parametrize("text", ["dataset\tsubject\nmade\tsub-01\n", None])
+def test_another_table_is_no_table_of_results(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "results.tsv"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputDataError, match="no table of results"):
+        read_results(file)
