@@ -70,6 +70,13 @@ def test_intensities_stay_between_nothing_and_the_brightest() -> None:
     assert channels.max() <= BRIGHTEST
 
 
+def test_air_below_zero_is_still_air() -> None:
+    grid = make_grid()
+    head = make_head(grid)
+    one, other = (prepare_volumes((h,), grid, make_task()).channels for h in (head, head - 50))
+    assert np.abs(other - one).mean() < 0.05
+
+
 @pytest.mark.parametrize("rotation", SIGNED_PERMUTATIONS[::5])
 def test_the_order_of_storage_does_not_matter(rotation: npt.NDArray[np.float64]) -> None:
     ras = make_grid()
