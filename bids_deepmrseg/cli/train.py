@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
         help="train only these of the recipe's views now, so that several processes can share the "
         "work; the same command without --view then writes the model folder",
     )
+    p.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="model folder whose networks are trained further, instead of random ones",
+    )
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
@@ -110,6 +116,7 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
         task_file=task_file,
         recipe=recipe,
         views=tuple(view for view in recipe.views if view in wanted),
+        start_dir=arguments.start_from,
         labelled_dir=arguments.labelled,
         head_maps_dir=arguments.head_maps,
         excluded=tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.exclude),

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.build import build_network
+from bids_deepmrseg.network.weights import sha256_of
 from bids_deepmrseg.training.augment import STRENGTHS, augment, draw_parameters
 from bids_deepmrseg.training.corpus import GREY_LEVELS
 from bids_deepmrseg.training.losses import segmentation_loss
@@ -74,6 +76,8 @@ class TrainJob:
         Whether to compile the network: about 1.8 times faster on a CPU after two minutes.
     folder
         Where checkpoint and log are kept.
+    start
+        Weights to start from, such as those of an earlier recipe; ``None`` for random ones.
     """
 
     recipe: Recipe
@@ -85,6 +89,7 @@ class TrainJob:
     precision: str
     compiled: bool
     folder: Path
+    start: Path | None = None
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -246,7 +251,8 @@ def _save_checkpoint(
 
 def _fingerprint(job: TrainJob) -> str:
     """What must be the same for a checkpoint to be continued."""
-    return f"{job.recipe} {job.architecture} view={job.sampler.view} seed={job.seed}"
+    start = "random" if job.start is None else sha256_of(job.start)
+    return f"{job.recipe} {job.architecture} view={job.sampler.view} seed={job.seed} start={start}"
 
 
 def _resume(
@@ -255,6 +261,8 @@ def _resume(
     """Load the last checkpoint, if there is one: first epoch to do, seconds spent so far."""
     file = job.folder / "checkpoint.safetensors"
     if not file.is_file():
+        if job.start is not None:
+            _start_from(network, job.start)
         return 0, 0.0
     with file.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
@@ -272,6 +280,16 @@ def _resume(
             state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
     return int(progress["epoch"]), float(progress["elapsed_s"])
+
+
+def _start_from(network: nn.Module, file: Path) -> None:
+    """Take over the weights of a trained network of the same architecture."""
+    try:
+        network.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise TrainingError(
+            f"weights {file} do not fit the network of this recipe: {error}"
+        ) from error
 
 
 def _append_log(file: Path, log: EpochLog) -> None:

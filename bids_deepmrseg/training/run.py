@@ -18,7 +18,9 @@ from bids_deepmrseg.network.weights import (
     ModelRecord,
     View,
     label_lines,
+    read_record,
     save_network,
+    verify,
     write_record,
 )
 from bids_deepmrseg.tasks import TASK_FILE, Task
@@ -60,6 +62,8 @@ class TrainSettings:
     views
         Which of the recipe's views to train now; the model folder is written by the run that
         trains, or finds trained, all of them.
+    start_dir
+        Model folder whose networks training starts from, or ``None`` for random weights.
     head_maps_dir
         Whole-head label maps in FreeSurfer's numbering, or ``None``.
     excluded
@@ -76,6 +80,7 @@ class TrainSettings:
     task_file: Path
     recipe: Recipe
     views: tuple[View, ...]
+    start_dir: Path | None
     labelled_dir: Path
     head_maps_dir: Path | None
     excluded: tuple[str, ...]
@@ -201,7 +206,20 @@ def _job(settings: TrainSettings, view: View, examples: tuple[Example, ...]) -> 
         precision=settings.precision,
         compiled=settings.compiled,
         folder=settings.output_dir / "training" / view,
+        start=_start(settings, view),
     )
+
+
+def _start(settings: TrainSettings, view: View) -> Path | None:
+    """Verified weights of a view to start from."""
+    if settings.start_dir is None:
+        return None
+    record = read_record(settings.start_dir)
+    verify(settings.start_dir, record)
+    for member in record.members:
+        if member.view == view:
+            return settings.start_dir / member.file
+    raise TrainingError(f"{settings.start_dir} has no {view} network to start from")
 
 
 def _save(folder: Path, network: nn.Module, job: TrainJob) -> ModelMember:

@@ -1,6 +1,7 @@
 """Laws of the training loop."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.network.architecture import Architecture
+from bids_deepmrseg.network.build import build_network
+from bids_deepmrseg.network.weights import save_network
 from bids_deepmrseg.training.loop import EpochLog, TrainJob, learning_rate, make_batch, train
 from bids_deepmrseg.training.recipe import Recipe, read_recipe
 from bids_deepmrseg.training.sampling import make_sampler
@@ -125,3 +128,29 @@ def test_one_cycle_rises_for_a_tenth_and_ends_near_zero() -> None:
     assert max(rates) == pytest.approx(RECIPE.peak_learning_rate, rel=0.05)
     assert rates.index(max(rates)) <= 0.2 * len(rates)
     assert rates[-1] < 0.05 * RECIPE.peak_learning_rate
+
+
+def test_training_can_start_from_a_trained_network(tmp_path: Path) -> None:
+    first = _job(tmp_path / "first")
+    trained = build_network(first.architecture)
+    trained.load_state_dict(_train(first))
+    member = save_network(tmp_path / "model", trained, "axial", first.architecture)
+    further = dataclasses.replace(
+        _job(tmp_path / "further"), start=tmp_path / "model" / member.file
+    )
+    _train(further, n_epochs=1)
+    logs = [
+        (tmp_path / run / "log.tsv").read_text().splitlines()[1] for run in ("first", "further")
+    ]
+    at_first, then = (float(row.split("\t")[3]) for row in logs)
+    assert then < at_first, "the first epoch of further training starts where training ended"
+    with pytest.raises(TrainingError, match="another recipe or seed"):
+        _train(_job(tmp_path / "further"))
+
+
+def test_weights_of_another_architecture_are_no_start(tmp_path: Path) -> None:
+    other = Architecture(n_channels=1, n_classes=4, features=8, depth=2)
+    member = save_network(tmp_path / "model", build_network(other), "axial", other)
+    job = dataclasses.replace(_job(tmp_path / "run"), start=tmp_path / "model" / member.file)
+    with pytest.raises(TrainingError, match="do not fit"):
+        _train(job)
