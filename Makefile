@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 DEMO := demo
 TEST_OPTIONS ?= -n 2
 
-.PHONY: help demo test lint types check clean
+.PHONY: help demo model test lint types check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +31,15 @@ demo: $(INSTALLED)
 	$(BIN)/bids-deepmrseg $(DEMO)/bids $(DEMO)/deepmrseg participant -w $(DEMO)/work
 	$(BIN)/bids-deepmrseg $(DEMO)/bids $(DEMO)/deepmrseg group
 	@$(BIN)/python docs/demo/show_results.py $(DEMO)/deepmrseg
+
+# The shipped weights once more: LABELLED, HEAD_MAPS and RUNS are folders (docs/models/deepbrain.md).
+TRAIN = $(BIN)/deepmrseg-train deepbrain $(LABELLED)
+TRAIN_OPTIONS = --head-maps $(HEAD_MAPS) --exclude 1006 1010 1014 1036 1110 1128 \
+  --data-card docs/models/deepbrain_data.toml --compile
+model: $(INSTALLED)
+	$(TRAIN) $(RUNS)/any-head --recipe any-head $(TRAIN_OPTIONS)
+	$(TRAIN) $(RUNS)/manual-outlines --recipe manual-outlines \
+	  --start-from $(RUNS)/any-head/deepbrain $(TRAIN_OPTIONS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TEST_OPTIONS)
