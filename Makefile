@@ -42,7 +42,7 @@ model: $(INSTALLED)
 	  --start-from $(RUNS)/any-head/deepbrain $(TRAIN_OPTIONS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(TEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_OPTIONS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -74,7 +74,7 @@ def test_excluded_subjects_may_even_be_damaged(tmp_path: Path) -> None:
     ("change", "sentence"),
     [
         (["--view", "sagittal"], "has no view sagittal"),
-        (["--recipe", "soup"], "built in: any-head, paper"),
+        (["--recipe", "soup"], "built in: any-head, manual-outlines, paper"),
         (["--exclude", "1", "2", "3"], "no labelled subject"),
         (["--device", "cuda:77"], "cuda:77 is not there"),
     ],
