@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
         help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each file NAME.tsv; "
         "without it the tables are printed",
     )
+    record = verbs.add_parser("record", help="write means of results into a model's record")
+    record.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
+    record.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="model folder")
     return p
 
 
@@ -46,10 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        if arguments.verb == "run":
-            _run(arguments)
-        else:
-            _render(arguments)
+        {"run": _run, "render": _render, "record": _record}[arguments.verb](arguments)
     except DeepMRSegError as error:
         print(f"deepmrseg-evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -97,6 +97,20 @@ def _render(arguments: argparse.Namespace) -> None:
             print(f"{file.stem}\n\n{text}\n")
         else:
             put_between_markers(arguments.into, file.stem, text)
+
+
+def _record(arguments: argparse.Namespace) -> None:
+    """Let the weights' record say what was measured with them."""
+    from dataclasses import replace
+
+    from bids_deepmrseg.evaluation.compare import read_results
+    from bids_deepmrseg.evaluation.tables import summarise
+    from bids_deepmrseg.network.weights import read_record, write_record
+
+    metrics = [m for file in arguments.results for m in summarise(read_results(file))]
+    write_record(arguments.model, replace(read_record(arguments.model), metrics=tuple(metrics)))
+    for metric in metrics:
+        print(f"{metric.name}: {metric.value}")
 
 
 def entry() -> None:

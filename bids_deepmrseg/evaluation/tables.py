@@ -10,6 +10,7 @@ import numpy as np
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.evaluation.compare import Result
 from bids_deepmrseg.evaluation.metrics import concordance
+from bids_deepmrseg.network.weights import Metric
 
 HEADER = ("structure", "BACC", "F1", "F2", "rho_c", "volume / reference (ml)")
 
@@ -89,6 +90,29 @@ def _average(results: tuple[Result, ...]) -> Row:
         rho_c=_rho(list(results)),
         volumes="",
     )
+
+
+def summarise(results: tuple[Result, ...]) -> tuple[Metric, ...]:
+    """The figures of the average row, for the weights' record.
+
+    Overlaps are means over structures of each subject, then over subjects; rho_c is over all
+    volumes together.
+    """
+    dataset = results[0].dataset
+    n_subjects = len({r.subject for r in results})
+    columns = {
+        "BACC": [r.bacc for r in results],
+        "F1": [r.f1 for r in results],
+        "F2": [r.f2 for r in results],
+    }
+    means = [
+        Metric(f"mean {name}, {dataset}, {n_subjects} scans", round(float(np.nanmean(values)), 4))
+        for name, values in columns.items()
+    ]
+    x = np.array([r.volume_ml for r in results])
+    y = np.array([r.reference_volume_ml for r in results])
+    rho_c = Metric(f"rho_c, {dataset}, {n_subjects} scans", round(concordance(x, y), 4))
+    return (*means, rho_c)
 
 
 def subject_table(results: tuple[Result, ...]) -> str:

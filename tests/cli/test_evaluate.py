@@ -6,6 +6,7 @@ import pytest
 
 from bids_deepmrseg.cli.evaluate import main
 from bids_deepmrseg.evaluation.compare import read_results
+from bids_deepmrseg.network.weights import read_record
 from tests.makers import make_model_folder
 from tests.training.corpora import make_labelled
 
@@ -67,3 +68,15 @@ def test_a_document_without_the_place_is_refused(
     command = ["render", str(tmp_path / "tiny_made.tsv"), "--into", str(tmp_path / "empty.md")]
     assert main(command) != 0
     assert "<!-- begin tiny_made -->" in capsys.readouterr().err
+
+
+def test_measured_figures_go_into_the_weights_record(tmp_path: Path) -> None:
+    assert _run(tmp_path) == 0
+    folder, results = tmp_path / "models" / "tiny", tmp_path / "tiny_made.tsv"
+    before = read_record(folder)
+    assert main(["record", str(results), "--model", str(folder)]) == 0
+    after = read_record(folder)
+    assert after.members == before.members
+    f1 = [m.value for m in after.metrics if m.name == "mean F1, tiny_made, 2 scans"]
+    rows = read_results(results)
+    assert f1 == [pytest.approx(sum(r.f1 for r in rows) / len(rows), abs=1e-3)]
