@@ -131,11 +131,16 @@ def _fused(
             )
         network = fold_normalisation(load_network(folder, member)).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for number, of_class in enumerate(predict_view(network, channels, member)):
-            total[number] += of_class
+        _add(total, predict_view(network, channels, member))
         logger.info("%s network of %s done", member.view, folder.name)
     total /= len(members)
     return total
+
+
+def _add(total: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> None:
+    """Add class by class: in a scope of its own, so that no class keeps its view's array alive."""
+    for number, of_class in enumerate(probabilities):
+        total[number] += of_class
 
 
 def predict_view(
