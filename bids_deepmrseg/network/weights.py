@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from bids_deepmrseg.errors import WeightsError
@@ -174,7 +174,8 @@ def save_network(
     """Write one network as ``<view>.safetensors`` and describe it."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{view}.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    file.write_bytes(save(tensors))  # the library's own writer makes files for one user alone
     return ModelMember(file=file.name, sha256=sha256_of(file), view=view, architecture=architecture)
 
 

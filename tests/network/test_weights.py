@@ -184,6 +184,12 @@ def test_shipped_weights_are_whole_and_say_whom_they_owe(folder: Path) -> None:
         load_network(folder, member)
 
 
+def test_weights_are_as_readable_as_any_other_file(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path)
+    modes = {file.name: file.stat().st_mode for file in folder.iterdir()}
+    assert modes["axial.safetensors"] == modes["task.toml"]
+
+
 @pytest.mark.weights
 def test_every_builtin_task_has_weights() -> None:
     with_task = {file.parent.name for file in BUILTIN_MODELS.glob("*/task.toml")}
