@@ -18,6 +18,7 @@ from bids_deepmrseg.network.build import build_network
 RECORD_FILE = "model.json"
 View = Literal["axial", "coronal", "sagittal"]
 VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
+SLICE_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of (I, J, K), RAS+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

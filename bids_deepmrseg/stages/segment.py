@@ -16,9 +16,9 @@ from bids_deepmrseg.imaging.grid import crop_to
 from bids_deepmrseg.imaging.head import PREPROCESSING
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import (
+    SLICE_AXIS,
     ModelMember,
     ModelRecord,
-    View,
     label_lines,
     load_network,
     read_record,
@@ -29,7 +29,6 @@ from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-SLICE_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 BATCH_SLICES = 4  # larger batches are no faster on a CPU (memory is allocated anew each time)
 CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from bids_deepmrseg.errors import TrainingError
-from bids_deepmrseg.network.weights import View
+from bids_deepmrseg.network.weights import SLICE_AXIS, View
 from bids_deepmrseg.training.corpus import Example
 
-SLICE_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 NEAR_STRUCTURE_SHARE = 0.85
 
 
