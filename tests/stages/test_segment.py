@@ -15,6 +15,7 @@ from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.build import build_network
 from bids_deepmrseg.network.weights import (
+    SLICE_AXIS,
     VIEWS,
     ModelMember,
     View,
@@ -27,7 +28,7 @@ from bids_deepmrseg.network.weights import (
 from bids_deepmrseg.records import Predicted, Prepared
 from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.stages.restore import restore
-from bids_deepmrseg.stages.segment import SLICE_AXIS, pick_device, predict_view, segment
+from bids_deepmrseg.stages.segment import pick_device, predict_view, segment
 from bids_deepmrseg.tasks import Task
 from tests.imaging.test_grid import SIGNED_PERMUTATIONS, place
 from tests.makers import make_grid, make_head, make_model_folder, make_task
