@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := demo
-TEST_OPTIONS ?= -n 2
+# by file: what a file makes once is then made once, not once in each process
+TEST_OPTIONS ?= -n 2 --dist loadfile
 
 .PHONY: help demo model test lint types check clean
 .DELETE_ON_ERROR:
