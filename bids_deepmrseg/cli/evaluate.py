@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Segment, compare, write and print."""
-    from bids_deepmrseg.evaluation.compare import evaluate, find_cases, write_results
+    from bids_deepmrseg.evaluation.compare import evaluate, find_cases
+    from bids_deepmrseg.evaluation.results import write_results
     from bids_deepmrseg.evaluation.tables import accuracy_table
     from bids_deepmrseg.stages.segment import pick_device
     from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
@@ -83,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _render(arguments: argparse.Namespace) -> None:
     """Tables of committed results, printed or put into a document."""
-    from bids_deepmrseg.evaluation.compare import read_results
+    from bids_deepmrseg.evaluation.results import read_results
     from bids_deepmrseg.evaluation.tables import (
         accuracy_table,
         put_between_markers,
@@ -103,7 +104,7 @@ def _record(arguments: argparse.Namespace) -> None:
     """Let the weights' record say what was measured with them."""
     from dataclasses import replace
 
-    from bids_deepmrseg.evaluation.compare import read_results
+    from bids_deepmrseg.evaluation.results import read_results
     from bids_deepmrseg.evaluation.tables import summarise
     from bids_deepmrseg.network.weights import read_record, write_record
 

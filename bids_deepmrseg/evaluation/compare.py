@@ -1,18 +1,21 @@
 """Run the app's own stages on labelled scans and compare with the labels, one row per structure."""
 
-import csv
 import logging
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_deepmrseg.errors import InputDataError, UsageError
-from bids_deepmrseg.evaluation.metrics import overlap
+from bids_deepmrseg.evaluation.metrics import Mask, overlap
+from bids_deepmrseg.evaluation.results import ALL_VIEWS, Identity, Result
+from bids_deepmrseg.evaluation.surface import surface_distance
 from bids_deepmrseg.imaging.nifti import read_label_map
-from bids_deepmrseg.records import Case
+from bids_deepmrseg.network.weights import read_record
+from bids_deepmrseg.records import Case, Predicted
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
@@ -27,20 +30,6 @@ class LabelledCase:
 
     case: Case
     reference: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How one structure of one scan came out; volumes in millilitres."""
-
-    dataset: str
-    subject: str
-    structure: str
-    f1: float
-    f2: float
-    bacc: float
-    volume_ml: float
-    reference_volume_ml: float
 
 
 def find_cases(
@@ -93,28 +82,63 @@ def reference_index(label: Label, *, freesurfer: bool) -> int:
 def compare_maps(
     dseg: npt.NDArray[np.integer],
     reference: npt.NDArray[np.integer],
-    voxel_ml: float,
+    spacing_mm: tuple[float, float, float],
     labels: tuple[Label, ...],
+    identity: Identity,
     *,
-    freesurfer: bool,
-    dataset: str,
-    subject: str,
+    freesurfer: bool = False,
 ) -> Iterator[Result]:
-    """Compare two label maps on one grid, structure by structure."""
+    """Compare two label maps on one grid, structure by structure.
+
+    Parameters
+    ----------
+    dseg
+        ``(I, J, K)`` segmentation in the task's numbering.
+    reference
+        Label map of the same shape.
+    spacing_mm
+        Distance between neighbouring voxels along each axis.
+    labels
+        Structures to compare.
+    identity
+        What the rows say that they are about.
+    freesurfer
+        Whether the reference numbers structures as FreeSurfer does, rather than as the task.
+    """
     for label in labels:
-        counts = overlap(
-            dseg == label.index, reference == reference_index(label, freesurfer=freesurfer)
-        )
-        yield Result(
-            dataset=dataset,
-            subject=subject,
-            structure=label.name,
-            f1=counts.f1,
-            f2=counts.f2,
-            bacc=counts.balanced_accuracy,
-            volume_ml=(counts.true_positive + counts.false_positive) * voxel_ml,
-            reference_volume_ml=(counts.true_positive + counts.false_negative) * voxel_ml,
-        )
+        segmented = dseg == label.index
+        wanted = reference == reference_index(label, freesurfer=freesurfer)
+        yield compare_masks(segmented, wanted, spacing_mm, label.name, identity)
+
+
+def compare_masks(
+    segmented: Mask,
+    reference: Mask,
+    spacing_mm: tuple[float, float, float],
+    structure: str,
+    identity: Identity,
+) -> Result:
+    """One structure's masks compared, as a row."""
+    counts = overlap(segmented, reference)
+    apart = surface_distance(segmented, reference, spacing_mm)
+    voxel_ml = math.prod(spacing_mm) / 1000
+    return Result(
+        dataset=identity.dataset,
+        network=identity.network,
+        ensemble=identity.ensemble,
+        repeat=identity.repeat,
+        fold=identity.fold,
+        subject=identity.subject,
+        scan=identity.scan,
+        structure=structure,
+        f1=counts.f1,
+        f2=counts.f2,
+        bacc=counts.balanced_accuracy,
+        hd95_mm=apart.hd95_mm,
+        asd_mm=apart.asd_mm,
+        volume_ml=(counts.true_positive + counts.false_positive) * voxel_ml,
+        reference_volume_ml=(counts.true_positive + counts.false_negative) * voxel_ml,
+    )
 
 
 def evaluate(
@@ -149,54 +173,42 @@ def evaluate(
     InputDataError
         If a reference is not on the grid of its scan.
     """
+    members = read_record(folder).members
+    network = "+".join(sorted({member.architecture.family for member in members}))
+    ensemble = members[0].view if fast or len(members) == 1 else ALL_VIEWS
     results: list[Result] = []
     for labelled in cases:
-        case, task = labelled.case, labelled.case.task
-        subject = f"sub-{case.entity('sub')}"
-        predicted = segment(prepare(case), folder, task, device=device, fast=fast)
-        segmented = restore(predicted, task)
-        reference, grid = read_label_map(labelled.reference)
-        if not grid.matches(segmented.grid):
-            raise InputDataError(f"{labelled.reference} is not on the grid of {case.scans[0]}")
-        results += compare_maps(
-            segmented.dseg,
-            reference,
-            grid.voxel_volume_mm3 / 1000,
-            task.labels,
-            freesurfer=freesurfer,
+        identity = Identity(
             dataset=dataset,
-            subject=subject,
+            network=network,
+            ensemble=ensemble,
+            repeat=1,
+            fold=1,
+            subject=f"sub-{labelled.case.entity('sub')}",
+            scan=labelled.case.stem,
         )
-        on_case(subject)
+        predicted = segment(
+            prepare(labelled.case), folder, labelled.case.task, device=device, fast=fast
+        )
+        results += _compare_case(labelled, predicted, identity, freesurfer=freesurfer)
+        on_case(identity.subject)
     return tuple(results)
 
 
-def write_results(results: tuple[Result, ...], file: Path) -> None:
-    """Write per-case results as TSV."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow([field.name for field in fields(Result)])
-        for result in results:
-            writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in astuple(result)])
-
-
-def read_results(file: Path) -> tuple[Result, ...]:
-    """Read per-case results back."""
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            return tuple(
-                Result(
-                    dataset=row["dataset"],
-                    subject=row["subject"],
-                    structure=row["structure"],
-                    f1=float(row["f1"]),
-                    f2=float(row["f2"]),
-                    bacc=float(row["bacc"]),
-                    volume_ml=float(row["volume_ml"]),
-                    reference_volume_ml=float(row["reference_volume_ml"]),
-                )
-                for row in csv.DictReader(stream, delimiter="\t")
-            )
-    except (OSError, KeyError, ValueError) as error:
-        raise InputDataError(f"{file} is no table of results: {error!r}") from error
+def _compare_case(
+    labelled: LabelledCase, predicted: Predicted, identity: Identity, *, freesurfer: bool
+) -> Iterator[Result]:
+    """Rows of one case, on its native grid."""
+    task = labelled.case.task
+    segmented = restore(predicted, task)
+    reference, grid = read_label_map(labelled.reference)
+    if not grid.matches(segmented.grid):
+        raise InputDataError(f"{labelled.reference} is not on the grid of {labelled.case.scans[0]}")
+    return compare_maps(
+        segmented.dseg,
+        reference,
+        grid.spacing_mm,
+        task.labels,
+        identity,
+        freesurfer=freesurfer,
+    )

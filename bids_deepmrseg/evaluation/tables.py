@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bids_deepmrseg.errors import UsageError
-from bids_deepmrseg.evaluation.compare import Result
 from bids_deepmrseg.evaluation.metrics import concordance
+from bids_deepmrseg.evaluation.results import Result
 from bids_deepmrseg.network.weights import Metric
 
 HEADER = ("structure", "BACC", "F1", "F2", "rho_c", "volume / reference (ml)")

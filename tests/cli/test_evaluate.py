@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.cli.evaluate import main
-from bids_deepmrseg.evaluation.compare import read_results
+from bids_deepmrseg.evaluation.results import read_results
 from bids_deepmrseg.network.weights import read_record
 from tests.makers import make_model_folder
 from tests.training.corpora import make_labelled

@@ -11,18 +11,17 @@ import pytest
 from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.evaluation.compare import (
     LabelledCase,
-    Result,
     compare_maps,
     evaluate,
     find_cases,
-    read_results,
     reference_index,
-    write_results,
 )
+from bids_deepmrseg.evaluation.results import Result
 from bids_deepmrseg.imaging.nifti import read_scan, write_like
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
+from tests.evaluation.made import IDENTITY
 from tests.makers import bids_path, make_dataset, make_model_folder, make_scan, make_task
 
 TASK = make_task()
@@ -94,6 +93,9 @@ def test_the_apps_own_answer_as_reference_scores_1(labelled: Path, folder: Path)
     assert len(results) == 2 * len(TASK.labels)
     for result in results:
         assert (result.f1, result.f2, result.bacc) == (1, 1, 1)
+        assert (result.hd95_mm, result.asd_mm) == (0, 0)
+        assert (result.network, result.ensemble) == ("deepmrseg", "axial")
+        assert (result.repeat, result.fold, result.scan) == (1, 1, result.subject)
         assert result.volume_ml == pytest.approx(result.reference_volume_ml)
         assert result.volume_ml > 0
 
@@ -111,13 +113,17 @@ def test_maps_are_compared_label_by_label() -> None:
     dseg[0], reference[0] = 1, 1
     dseg[1, :2], reference[1] = 2, 2
     left, right, middle = compare_maps(
-        dseg, reference, 0.008, TASK.labels, freesurfer=False, dataset="made", subject="sub-01"
+        dseg, reference, (1.0, 2.0, 4.0), TASK.labels, replace(IDENTITY, fold=3)
     )
     assert (left.f1, left.structure) == (1, "Left Blob")
+    assert (left.fold, left.subject, left.network) == (3, "sub-01", "deepmrseg")
+    assert left.hd95_mm == left.asd_mm == 0
     assert right.f1 == pytest.approx(2 * 8 / (8 + 16))
     assert right.volume_ml == pytest.approx(8 * 0.008)
     assert right.reference_volume_ml == pytest.approx(16 * 0.008)
+    assert right.hd95_mm == pytest.approx(4.0)  # two rows of 2 mm are left out
     assert math.isnan(middle.f1)
+    assert math.isnan(middle.hd95_mm)
 
 
 def test_freesurfer_numbers_are_looked_up_and_asked_for() -> None:
@@ -126,29 +132,3 @@ def test_freesurfer_numbers_are_looked_up_and_asked_for() -> None:
     assert reference_index(label, freesurfer=False) == label.index
     with pytest.raises(UsageError, match="Right Blob has no FreeSurfer number"):
         reference_index(TASK.labels[1], freesurfer=True)
-
-
-def test_results_read_back(tmp_path: Path) -> None:
-    result = Result(
-        dataset="made",
-        subject="sub-01",
-        structure="Left Blob",
-        f1=0.875,
-        f2=math.nan,
-        bacc=0.5,
-        volume_ml=1.25,
-        reference_volume_ml=0,
-    )
-    write_results((result,), tmp_path / "new" / "results.tsv")
-    (back,) = read_results(tmp_path / "new" / "results.tsv")
-    assert replace(back, f2=0) == replace(result, f2=0)
-    assert math.isnan(back.f2)
-
-
-@pytest.mark.parametrize("text", ["dataset\tsubject\nmade\tsub-01\n", None])
-def test_another_table_is_no_table_of_results(tmp_path: Path, text: str | None) -> None:
-    file = tmp_path / "results.tsv"
-    if text is not None:
-        file.write_text(text, encoding="utf-8")
-    with pytest.raises(InputDataError, match="no table of results"):
-        read_results(file)

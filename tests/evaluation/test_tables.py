@@ -6,28 +6,14 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.errors import UsageError
-from bids_deepmrseg.evaluation.compare import Result
 from bids_deepmrseg.evaluation.tables import accuracy_table, put_between_markers, subject_table
-
-
-def result(subject: str, structure: str, f1: float, *, volume_ml: float = 1.0) -> Result:
-    return Result(
-        dataset="made",
-        subject=subject,
-        structure=structure,
-        f1=f1,
-        f2=f1,
-        bacc=f1,
-        volume_ml=volume_ml,
-        reference_volume_ml=volume_ml,
-    )
-
+from tests.evaluation.made import make_result
 
 RESULTS = (
-    result("sub-01", "Left Blob", 0.8, volume_ml=1),
-    result("sub-01", "Right Blob", 0.4, volume_ml=2),
-    result("sub-02", "Left Blob", 0.6, volume_ml=3),
-    result("sub-02", "Right Blob", math.nan, volume_ml=4),
+    make_result("sub-01", "Left Blob", 0.8, volume_ml=1),
+    make_result("sub-01", "Right Blob", 0.4, volume_ml=2),
+    make_result("sub-02", "Left Blob", 0.6, volume_ml=3),
+    make_result("sub-02", "Right Blob", math.nan, volume_ml=4),
 )
 
 
