@@ -8,9 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_deepmrseg.imaging.grid import Grid, Placement
+from bids_deepmrseg.imaging.head import PREPROCESSING
 from bids_deepmrseg.tasks import Label, Task
 
 Status = Literal["done", "skipped", "failed"]
+PLACE_PREPROCESSING = "place-1"  # as imaging.head.PREPROCESSING, for tasks with a region
+
+
+def preprocessing_of(task: Task) -> str:
+    """Name of the preparation that a task's networks are trained behind."""
+    return PREPROCESSING if task.region is None else PLACE_PREPROCESSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

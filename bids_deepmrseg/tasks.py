@@ -4,6 +4,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bids_deepmrseg.errors import UsageError, WeightsError
 
@@ -52,6 +53,45 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One place of the head that is cut out and segmented by itself.
+
+    Attributes
+    ----------
+    located_by
+        Index of the label, of the region's task, that the place is cut around.
+    mirrored
+        Whether left and right are exchanged before the networks see it, so that one set of
+        weights serves both sides.
+    labels
+        Indices of the task's labels that the networks' classes mean here, in network order.
+    """
+
+    located_by: int
+    mirrored: bool
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Where in the head a task works: around labels that another task finds first.
+
+    Attributes
+    ----------
+    task
+        Name of the task whose labels show the way.
+    margin_mm
+        What is kept around them along right-left, back-front and foot-head.
+    places
+        What is cut out. Training data show the first place, unmirrored, and nothing else.
+    """
+
+    task: str
+    margin_mm: tuple[float, float, float]
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A segmentation task as data.
 
@@ -68,7 +108,8 @@ class Task:
         Edge of the model grid's cubic voxels.
     field_of_view_mm
         Right to left, back to front and foot to head extent of the model grid, laid around the
-        centre of the brain; a scan that is smaller is taken whole.
+        centre of the brain; a scan that is smaller is taken whole. ``None`` for a task with a
+        region, which gives the extent.
     labels
         The lookup table; background is index 0 and is left out.
     one_cluster
@@ -76,16 +117,19 @@ class Task:
         cannot be right.
     atlas
         Where label names, indices and adult ranges come from.
+    region
+        Where another task's labels say what to cut out; ``None`` for the whole brain.
     """
 
     name: str
     description: str
     channels: tuple[str, ...]
     spacing_mm: float
-    field_of_view_mm: tuple[float, float, float]
+    field_of_view_mm: tuple[float, float, float] | None
     labels: tuple[Label, ...]
     one_cluster: bool
     atlas: str
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z]+", self.name):
@@ -101,11 +145,31 @@ class Task:
                 raise UsageError(f"task {self.name}: {label.name} and its mirror disagree")
         if not self.channels:
             raise UsageError(f"task {self.name} names no channel")
+        if self.region is None and self.field_of_view_mm is None:
+            raise UsageError(f"task {self.name} needs a field_of_view_mm or a region")
+        if self.region is not None:
+            self._check_places(self.region.places)
+
+    def _check_places(self, places: tuple[Place, ...]) -> None:
+        """Every label belongs to exactly one place, and all places have as many."""
+        listed = [index for place in places for index in place.labels]
+        if sorted(listed) != sorted(label.index for label in self.labels):
+            raise UsageError(f"task {self.name}: each label must belong to exactly one place")
+        if len({len(place.labels) for place in places}) != 1:
+            raise UsageError(f"task {self.name}: its places must have equally many labels")
+
+    @property
+    def network_labels(self) -> tuple[Label, ...]:
+        """What the networks tell apart: all labels, or those of the first place of a region."""
+        if self.region is None:
+            return self.labels
+        by_index = {label.index: label for label in self.labels}
+        return tuple(by_index[index] for index in self.region.places[0].labels)
 
     @property
     def n_classes(self) -> int:
         """Network output channels, background included."""
-        return len(self.labels) + 1
+        return len(self.network_labels) + 1
 
     @property
     def space(self) -> str:
@@ -115,6 +179,8 @@ class Task:
     @property
     def mirror_classes(self) -> tuple[int, ...]:
         """For every class, background first, the class of the other side."""
+        if self.region is not None:  # a place is one side: flipped, its structures stay themselves
+            return tuple(range(self.n_classes))
         classes = {label.index: c for c, label in enumerate(self.labels, start=1)}
         return (0, *(classes[label.mirror] for label in self.labels))
 
@@ -141,10 +207,11 @@ def read_task(file: Path) -> Task:
             description=table["description"],
             channels=tuple(table["channels"]),
             spacing_mm=float(table["spacing_mm"]),
-            field_of_view_mm=_extent(table["field_of_view_mm"]),
+            field_of_view_mm=_extent(extent) if (extent := table.get("field_of_view_mm")) else None,
             labels=labels,
             one_cluster=bool(table.get("one_cluster", False)),
             atlas=table["atlas"],
+            region=_region(region) if (region := table.get("region")) else None,
         )
     except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise UsageError(f"task file {file} cannot be read: {error}") from error
@@ -156,6 +223,19 @@ def _extent(numbers: list[float]) -> tuple[float, float, float]:
     """Three lengths in millimetres."""
     right_left, back_front, foot_head = (float(number) for number in numbers)
     return right_left, back_front, foot_head
+
+
+def _region(table: dict[str, Any]) -> Region:
+    """A region from its TOML table."""
+    places = tuple(
+        Place(
+            located_by=int(row["located_by"]),
+            mirrored=bool(row["mirrored"]),
+            labels=tuple(int(index) for index in row["labels"]),
+        )
+        for row in table["places"]
+    )
+    return Region(task=str(table["task"]), margin_mm=_extent(table["margin_mm"]), places=places)
 
 
 def _label(row: dict[str, str | int | list[float]]) -> Label:

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "labelled",
         type=Path,
         metavar="LABELLED",
-        help="labelled scans: sub-*/anat folders, each with a _dseg file",
+        help="BIDS dataset with label maps beside its scans or below derivatives/",
     )
     p.add_argument("output", type=Path, help="folder for corpus, checkpoints, logs and model")
     p.add_argument(
@@ -43,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="whole-head label maps, FreeSurfer numbers, for synthetic heads",
+    )
+    p.add_argument(
+        "--reference",
+        default="dseg",
+        metavar="ENDING",
+        help="how names of label maps end: dseg, mask, label-lesion_mask; default %(default)s",
     )
     p.add_argument(
         "--exclude",
@@ -118,8 +124,10 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
         views=tuple(view for view in recipe.views if view in wanted),
         start_dir=arguments.start_from,
         labelled_dir=arguments.labelled,
+        reference=arguments.reference,
         head_maps_dir=arguments.head_maps,
         excluded=tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.exclude),
+        corpus_dir=arguments.output / "corpus",
         output_dir=arguments.output,
         card=read_data_card(arguments.data_card),
         seed=arguments.seed,

@@ -23,12 +23,17 @@ SLICE_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of (I
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMember:
-    """One network of a task's ensemble: its file, digest, slice direction and architecture."""
+    """One network of a task's ensemble: its file, digest, slice direction and architecture.
+
+    ``neighbours`` slices on each side are stacked, from low to high, with the one that is
+    segmented; the architecture's ``n_channels`` counts all of them.
+    """
 
     file: str
     sha256: str
     view: View
     architecture: Architecture
+    neighbours: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ def read_record(folder: Path) -> ModelRecord:
                 sha256=str(row["sha256"]),
                 view=_view(row["view"]),
                 architecture=Architecture(**row["architecture"]),
+                neighbours=int(row.get("neighbours", 0)),
             )
             for row in table["members"]
         )
@@ -170,14 +176,20 @@ def load_network(folder: Path, member: ModelMember) -> nn.Module:
 
 
 def save_network(
-    folder: Path, network: nn.Module, view: View, architecture: Architecture
+    folder: Path, network: nn.Module, view: View, architecture: Architecture, *, neighbours: int = 0
 ) -> ModelMember:
     """Write one network as ``<view>.safetensors`` and describe it."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{view}.safetensors"
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     file.write_bytes(save(tensors))  # the library's own writer makes files for one user alone
-    return ModelMember(file=file.name, sha256=sha256_of(file), view=view, architecture=architecture)
+    return ModelMember(
+        file=file.name,
+        sha256=sha256_of(file),
+        view=view,
+        architecture=architecture,
+        neighbours=neighbours,
+    )
 
 
 def write_record(folder: Path, record: ModelRecord) -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bids_deepmrseg.errors import GeometryError
-from bids_deepmrseg.imaging.grid import Grid, Placement, plan_resampling, to_ras
+from bids_deepmrseg.errors import GeometryError, InputDataError
+from bids_deepmrseg.imaging.grid import Crop, Grid, Placement, plan_resampling, to_ras
 from bids_deepmrseg.imaging.head import find_brain_frame, frame_crop
 from bids_deepmrseg.imaging.nifti import Scan, read_scan
 from bids_deepmrseg.records import Case, Prepared
@@ -15,6 +15,7 @@ from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
+MIN_SHOWN = 0.5  # part of a place's voxels that must be above zero
 BRIGHTEST = 4.0  # times the tissue intensity; fat and vessels above it carry no information
 
 
@@ -33,6 +34,44 @@ def prepare(case: Case) -> Prepared:
     prepared = prepare_volumes(tuple(scan.data for scan in scans), scans[0].grid, case.task)
     logger.info("%s: prepared, model grid %s", case.name, prepared.placement.model.shape)
     return prepared
+
+
+def normalise_place(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Divide a cut-out place by the median of what it shows, so that tissue is near 1.
+
+    Parameters
+    ----------
+    channel
+        ``(I, J, K)`` intensities of a box inside the brain.
+
+    Returns
+    -------
+    ndarray
+        In 0 to 4. A box within the brain is nearly all tissue, so its median needs no mask.
+
+    Raises
+    ------
+    InputDataError
+        If the box shows nothing.
+    """
+    shown = channel[channel > 0]
+    if shown.size < MIN_SHOWN * channel.size:
+        raise InputDataError("the place to segment shows no tissue: is the scan cut there?")
+    normalised: npt.NDArray[np.float32] = np.clip(channel / float(np.median(shown)), 0, BRIGHTEST)
+    return normalised.astype(np.float32)
+
+
+def prepare_place(volumes: tuple[npt.NDArray[np.float32], ...], grid: Grid, task: Task) -> Prepared:
+    """Put volumes that show one place of a region, and nothing else, on the task's model grid.
+
+    As :func:`prepare_volumes`, for the training crops of a task with a region.
+    """
+    turned = [to_ras(volume, grid) for volume in volumes]
+    turn = turned[0][1]
+    resampling = plan_resampling(turn.turned, task.spacing_mm)
+    channels = [normalise_place(resampling.apply(data.astype(np.float32))) for data, _ in turned]
+    shape = resampling.target.shape
+    return Prepared(np.stack(channels), Placement(turn, resampling, Crop(shape, (0, 0, 0), shape)))
 
 
 def prepare_volumes(
@@ -55,6 +94,8 @@ def prepare_volumes(
         Channels turned to RAS+, interpolated to cubic voxels, cut to the field of view around
         the brain and divided by the median intensity of central brain tissue, in 0 to 4.
     """
+    if task.field_of_view_mm is None:
+        return prepare_place(volumes, grid, task)
     turned = [to_ras(volume, grid) for volume in volumes]
     turn = turned[0][1]
     resampling = plan_resampling(turn.turned, task.spacing_mm)

@@ -44,7 +44,7 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
     winner, best, total, box = _argmax(foreground, inner, placement)
     background = np.maximum(0, 1 - total)
     wins = best > background
-    indices = np.array([label.index for label in task.labels], dtype=np.uint16)
+    indices = np.array([label.index for label in task.network_labels], dtype=np.uint16)
     dseg_box = np.where(wins, indices[winner], 0).astype(np.uint16)
     dseg = placement.turn.undo(box.undo(dseg_box))
     confidence = placement.turn.undo(box.undo(np.where(wins, best, background), fill=1))

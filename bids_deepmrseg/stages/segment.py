@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
 from bids_deepmrseg.imaging.grid import crop_to
-from bids_deepmrseg.imaging.head import PREPROCESSING
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import (
     SLICE_AXIS,
@@ -24,7 +23,7 @@ from bids_deepmrseg.network.weights import (
     read_record,
     verify,
 )
-from bids_deepmrseg.records import Predicted, Prepared
+from bids_deepmrseg.records import Predicted, Prepared, preprocessing_of
 from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -107,10 +106,11 @@ def check_record(record: ModelRecord, task: Task) -> None:
             f"the weights were trained for task {record.task} with other labels than those of "
             f"the task file of {task.name}"
         )
-    if record.preprocessing != PREPROCESSING:
+    wanted_preprocessing = preprocessing_of(task)
+    if record.preprocessing != wanted_preprocessing:
         raise WeightsError(
             f"the weights of {task.name} were trained on scans prepared by {record.preprocessing}, "
-            f"this version prepares them by {PREPROCESSING}; train them again"
+            f"this version prepares them by {wanted_preprocessing}; train them again"
         )
 
 
@@ -165,13 +165,16 @@ def predict_view(
     device = next(network.parameters()).device
     stacked = np.moveaxis(channels, SLICE_AXIS[member.view] + 1, 0)  # (N, C, H, W)
     n_slices, _, height, width = stacked.shape
+    offsets = range(-member.neighbours, member.neighbours + 1)
     stride = member.architecture.stride
     padding = (0, -width % stride, 0, -height % stride)
     shape = (n_slices, member.architecture.n_classes, height, width)
     probabilities = np.empty(shape, dtype=np.float32)
     with torch.inference_mode():
         for batch in _batches(n_slices):
-            slices = torch.from_numpy(np.ascontiguousarray(stacked[batch])).to(device)
+            numbers = np.arange(n_slices)[batch]
+            beside = [stacked[np.clip(numbers + o, 0, n_slices - 1)] for o in offsets]
+            slices = torch.from_numpy(np.concatenate(beside, axis=1)).to(device)
             logits = network(
                 functional.pad(slices, padding).contiguous(memory_format=torch.channels_last)
             )

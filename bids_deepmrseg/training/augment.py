@@ -1,6 +1,6 @@
 """Random changes of a batch: drawing the parameters is kept apart from applying them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
@@ -44,6 +44,18 @@ STRENGTHS: dict[Augmentation, Strength] = {
         bias=0,
         noise=0,
         coarse_share=0,
+    ),
+    "place": Strength(
+        rotation=0.2,
+        scale=0.1,
+        shear=0.05,
+        shift=4,
+        gain=0.12,
+        offset=0.03,
+        bend=0.15,
+        bias=0.08,
+        noise=0.04,
+        coarse_share=0.08,
     ),
     "any-head": Strength(
         rotation=0.2,
@@ -94,8 +106,14 @@ class Draw:
     noise: Tensor
     coarse: Tensor
 
+    def to(self, device: torch.device) -> "Draw":
+        """The same parameters where the slices are."""
+        return Draw(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
-def draw_parameters(n: int, strength: Strength, generator: torch.Generator) -> Draw:
+
+def draw_parameters(
+    n: int, strength: Strength, generator: torch.Generator, *, flipped_share: float = 0.5
+) -> Draw:
     """Draw the parameters of a batch of ``n`` slices."""
 
     def between(low: float, high: float, *shape: int) -> Tensor:
@@ -114,7 +132,7 @@ def draw_parameters(n: int, strength: Strength, generator: torch.Generator) -> D
     return Draw(
         theta=rotation @ stretch,
         shift=between(-strength.shift, strength.shift, n, 2),
-        flipped=between(0, 1, n) < 0.5,
+        flipped=between(0, 1, n) < flipped_share,
         gain=1 + between(-strength.gain, strength.gain, n),
         offset=between(-strength.offset, strength.offset, n),
         slopes=torch.exp(strength.bend * normal(n, len(CURVE_KNOTS))),
@@ -149,13 +167,14 @@ def augment(
     mirror_classes
         For every class, the class of the other side: flipped labels change their names.
     generator
-        Source of the noise.
+        Source of the noise, on the device of the slices.
 
     Returns
     -------
     tuple
         ``(N, C, h, w)`` float32 images and ``(N, h, w)`` int64 classes.
     """
+    draw = draw.to(slices.images.device)
     grid = _patch_grid(slices, draw, patch)
     images = functional.grid_sample(slices.images, grid, mode="bilinear", align_corners=True)
     shown = functional.grid_sample(
@@ -165,19 +184,20 @@ def augment(
     if view != "sagittal":
         flip = draw.flipped
         images[flip] = images[flip].flip(2)
-        classes[flip] = torch.tensor(mirror_classes)[classes[flip].flip(1)]
+        classes[flip] = torch.tensor(mirror_classes, device=flip.device)[classes[flip].flip(1)]
     return _recolour(images, draw, generator), classes
 
 
 def _patch_grid(slices: Slices, draw: Draw, patch: tuple[int, int]) -> Tensor:
     """Sampling positions ``(N, h, w, 2)`` in the -1 to 1 of ``grid_sample`` (column, row)."""
     n_rows, n_columns = slices.classes.shape[1:]
-    rows = torch.arange(patch[0]) - (patch[0] - 1) / 2
-    columns = torch.arange(patch[1]) - (patch[1] - 1) / 2
+    device = draw.theta.device
+    rows = torch.arange(patch[0], device=device) - (patch[0] - 1) / 2
+    columns = torch.arange(patch[1], device=device) - (patch[1] - 1) / 2
     offsets = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
     turned = torch.einsum("nab,hwb->nhwa", draw.theta, offsets)
-    at = turned + (slices.centres + draw.shift)[:, None, None]
-    scaled = at / torch.tensor([n_rows - 1, n_columns - 1]) * 2 - 1
+    at = turned + (slices.centres.to(device) + draw.shift)[:, None, None]
+    scaled = at / torch.tensor([n_rows - 1, n_columns - 1], device=device) * 2 - 1
     return scaled.flip(-1)
 
 
@@ -189,13 +209,14 @@ def _recolour(images: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
         draw.slopes[:, i, None, None, None] * (images - low).clamp(0, high - low)
         for i, (low, high) in enumerate(pairwise(knots))
     )
-    widths = torch.tensor([b - a for a, b in pairwise(CURVE_KNOTS)])
+    widths = torch.tensor([b - a for a, b in pairwise(CURVE_KNOTS)], device=images.device)
     at_one = (draw.slopes[:, :4] * widths[:4]).sum(1)
     curved = torch.as_tensor(curved) / at_one[column]
     size = (images.shape[2], images.shape[3])
     field = functional.interpolate(draw.bias, size=size, mode="bicubic", align_corners=True)
     curved = _coarsen(curved * field.exp(), draw.coarse)
-    noise = draw.noise[column] * torch.randn(images.shape, generator=generator)
+    grain = torch.randn(images.shape, generator=generator, device=images.device)
+    noise = draw.noise[column] * grain
     changed = draw.gain[column] * (curved + draw.offset[column] * (images > 0) + noise)
     return changed.clamp(0, BRIGHTEST)
 

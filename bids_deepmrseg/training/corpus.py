@@ -16,6 +16,7 @@ from torch import Tensor
 from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.imaging.grid import Grid, Placement, crop_to, to_ras
 from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
+from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
 from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
@@ -41,15 +42,6 @@ Kind = Literal["stripped", "surrounded", "synthetic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledScan:
-    """One labelled subject: scans in channel order and a label map on the first one's grid."""
-
-    subject: str
-    scans: tuple[Path, ...]
-    dseg: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One volume of the corpus: what it is made of, and the seed of its random choices."""
 
@@ -62,7 +54,7 @@ class Variant:
     @property
     def stem(self) -> str:
         """Name of its files in the corpus folder."""
-        source = self.scan.subject if self.scan else self.head_map.name if self.head_map else ""
+        source = self.scan.stem if self.scan else self.head_map.name if self.head_map else ""
         return f"{self.kind}_{source.split('.')[0]}_{self.number}"
 
 
@@ -74,32 +66,6 @@ class Example:
     kind: Kind
     image: npt.NDArray[np.uint8]
     classes: npt.NDArray[np.uint8]
-
-
-def find_labelled(
-    folder: Path, task: Task, *, excluded: tuple[str, ...] = ()
-) -> tuple[LabelledScan, ...]:
-    """Labelled subjects of a BIDS-like folder: each ``anat`` folder with a ``_dseg`` and its scans.
-
-    Raises
-    ------
-    TrainingError
-        If there is none.
-    """
-    found = []
-    for dseg in sorted(folder.rglob("anat/*_dseg.nii*")):
-        subject = dseg.name.split("_")[0]
-        if subject in excluded:
-            continue
-        scans = [sorted(dseg.parent.glob(f"*_{suffix}.nii*")) for suffix in task.channels]
-        if all(scans):
-            found.append(LabelledScan(subject=subject, scans=tuple(s[0] for s in scans), dseg=dseg))
-    if not found:
-        raise TrainingError(
-            f"{folder} holds no labelled subject: a sub-*/anat folder with a _dseg file and "
-            f"{' and '.join(task.channels)} scans"
-        )
-    return tuple(found)
 
 
 def classes_of(values: npt.NDArray[np.integer], numbers: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -190,11 +156,13 @@ def _read_labelled(
     scan: LabelledScan, task: Task
 ) -> tuple[tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.uint8], Grid]:
     """Channels, classes and grid of a labelled subject."""
-    volumes = [read_scan(file) for file in scan.scans]
-    values, grid = read_label_map(scan.dseg)
+    volumes = [read_scan(file) for file in scan.case.scans]
+    values, grid = read_label_map(scan.reference)
     if not all(volume.grid.matches(grid) for volume in volumes):
-        raise TrainingError(f"{scan.dseg} is not on the grid of its scans; resample one of them")
-    classes = classes_of(values, tuple(label.index for label in task.labels))
+        raise TrainingError(
+            f"{scan.reference} is not on the grid of its scans; resample one of them"
+        )
+    classes = classes_of(values, tuple(label.index for label in task.network_labels))
     return tuple(volume.data for volume in volumes), classes, grid
 
 

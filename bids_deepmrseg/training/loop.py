@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.build import build_network
-from bids_deepmrseg.network.weights import sha256_of
+from bids_deepmrseg.network.weights import SLICE_AXIS, sha256_of
 from bids_deepmrseg.training.augment import STRENGTHS, augment, draw_parameters
 from bids_deepmrseg.training.corpus import GREY_LEVELS
 from bids_deepmrseg.training.losses import segmentation_loss
@@ -220,18 +220,29 @@ def _batches(job: TrainJob, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def make_batch(job: TrainJob, step: int) -> tuple[Tensor, Tensor]:
-    """The batch of one step, which depends on the job's seed and the step alone."""
-    generator = torch.Generator().manual_seed(job.seed * 10_000_019 + step)
-    recipe = job.recipe
+    """The batch of one step, which depends on the job's seed and the step alone.
+
+    Choices are drawn on the CPU; slices are cut and changed where the corpus lies.
+    """
+    seed = job.seed * 10_000_019 + step
+    generator = torch.Generator().manual_seed(seed)
+    recipe, view = job.recipe, job.sampler.view
     slices = job.sampler.draw(recipe.batch_size, GREY_LEVELS, generator)
-    draw = draw_parameters(recipe.batch_size, STRENGTHS[recipe.augmentation], generator)
+    device = slices.images.device
+    draw = draw_parameters(
+        recipe.batch_size,
+        STRENGTHS[recipe.augmentation],
+        generator,
+        flipped_share=0.5 if recipe.flipped else 0.0,
+    )
+    height, width = (n for axis, n in enumerate(recipe.patch) if axis != SLICE_AXIS[view])
     return augment(
         slices,
         draw,
-        patch=recipe.patch,
-        view=job.sampler.view,
+        patch=(height, width),
+        view=view,
         mirror_classes=job.mirror_classes,
-        generator=generator,
+        generator=generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed),
     )
 
 

@@ -12,7 +12,8 @@ RECIPES = Path(__file__).parent.parent / "data" / "recipes"
 
 Optimiser = Literal["adam", "adamw"]
 Schedule = Literal["exponential", "one-cycle"]
-Augmentation = Literal["paper", "any-head"]
+Augmentation = Literal["paper", "any-head", "place"]
+Centre = Literal["structure", "volume"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,13 @@ class Recipe:
         Fields of the architecture.
     views
         Slice directions, one network each.
+    neighbours
+        Slices on each side that are stacked with the one to segment; 0 in the paper.
     patch
-        Height and width of training patches, voxels.
+        Right-left, back-front and foot-head extent of training patches, voxels; a view uses two.
+    centred_on
+        What patches lie around: a voxel of a ``structure``, or the middle of the ``volume``,
+        for volumes that are hardly larger than a patch.
     batch_size, steps_per_epoch, n_epochs
         Amount of training.
     optimiser, peak_learning_rate, weight_decay
@@ -40,7 +46,10 @@ class Recipe:
         Factor of the exponential schedule.
     augmentation
         ``paper``: flips, translation, rotation, brightness, contrast. ``any-head``: also bias
-        field, random monotone contrast curves, low resolution and noise.
+        field, random monotone contrast curves, low resolution and noise. ``place``: as
+        ``any-head``, gentler, for boxes inside the brain.
+    flipped
+        Whether half of the axial and coronal patches exchange left and right, labels too.
     n_stripped, n_surrounded
         Random variants kept of each labelled scan: as it is, and inside a synthetic head.
     n_synthetic
@@ -57,7 +66,9 @@ class Recipe:
     kernel_down: int = 1
     kernel_up: int = 1
     views: tuple[View, ...] = ("axial",)
-    patch: tuple[int, int] = (112, 112)
+    neighbours: int = 0
+    patch: tuple[int, int, int] = (112, 112, 112)
+    centred_on: Centre = "structure"
     batch_size: int = 8
     steps_per_epoch: int = 120
     n_epochs: int = 30
@@ -67,6 +78,7 @@ class Recipe:
     schedule: Schedule = "exponential"
     decay: float = 0.98
     augmentation: Augmentation = "paper"
+    flipped: bool = True
     n_stripped: int = 1
     n_surrounded: int = 0
     n_synthetic: int = 0

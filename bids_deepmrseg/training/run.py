@@ -11,7 +11,6 @@ from pathlib import Path
 from torch import nn
 
 from bids_deepmrseg.errors import TrainingError, UsageError
-from bids_deepmrseg.imaging.head import PREPROCESSING
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.weights import (
     ModelMember,
@@ -23,17 +22,18 @@ from bids_deepmrseg.network.weights import (
     verify,
     write_record,
 )
+from bids_deepmrseg.records import preprocessing_of
+from bids_deepmrseg.selection.labelled import find_labelled
 from bids_deepmrseg.tasks import TASK_FILE, Task
 from bids_deepmrseg.training.corpus import (
     Example,
     build_corpus,
-    find_labelled,
     load_corpus,
     plan_corpus,
 )
 from bids_deepmrseg.training.loop import EpochLog, TrainJob, train
 from bids_deepmrseg.training.recipe import Recipe
-from bids_deepmrseg.training.sampling import make_sampler
+from bids_deepmrseg.training.sampling import Sampler, Volumes, gather_volumes
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +64,16 @@ class TrainSettings:
         trains, or finds trained, all of them.
     start_dir
         Model folder whose networks training starts from, or ``None`` for random weights.
+    reference
+        How names of label maps end, such as ``dseg``.
     head_maps_dir
         Whole-head label maps in FreeSurfer's numbering, or ``None``.
     excluded
         Subjects that are never read, such as those of a test fold.
+    corpus_dir
+        Where prepared volumes are kept; runs of the same task, recipe and seed may share it.
     output_dir
-        Where corpus, checkpoints, logs and the model folder go.
+        Where checkpoints, logs and the model folder go.
     card
         Terms of the data.
     seed, device, precision, compiled, n_procs
@@ -82,8 +86,10 @@ class TrainSettings:
     views: tuple[View, ...]
     start_dir: Path | None
     labelled_dir: Path
+    reference: str
     head_maps_dir: Path | None
     excluded: tuple[str, ...]
+    corpus_dir: Path
     output_dir: Path
     card: DataCard
     seed: int
@@ -129,11 +135,13 @@ def run_training(settings: TrainSettings, listener: Listener) -> Path:
     TrainingError
         If there are no labelled scans, or labels and head maps cannot be matched.
     """
-    examples = _corpus(settings, listener)
+    volumes = gather_volumes(
+        _corpus(settings, listener), n_classes=settings.task.n_classes, device=settings.device
+    )
     members = []
     folder = settings.output_dir / settings.task.name
     for view in settings.views:
-        job = _job(settings, view, examples)
+        job = _job(settings, view, volumes)
         listener.on_view(view, settings.recipe.n_steps)
         network = train(job, on_step=listener.on_step, on_epoch=listener.on_epoch)
         members.append(_save(folder, network, job))
@@ -145,10 +153,15 @@ def run_training(settings: TrainSettings, listener: Listener) -> Path:
 
 def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
     """Plan, make and load the volumes to learn from."""
-    labelled = find_labelled(settings.labelled_dir, settings.task, excluded=settings.excluded)
+    labelled = find_labelled(
+        settings.labelled_dir,
+        settings.task,
+        excluded=settings.excluded,
+        reference=settings.reference,
+    )
     variants = plan_corpus(labelled, _head_maps(settings), settings.recipe, seed=settings.seed)
     numbers = _head_numbers(settings)
-    folder = settings.output_dir / "corpus"
+    folder = settings.corpus_dir
     made = build_corpus(variants, settings.task, numbers, folder, n_procs=settings.n_procs)
     for done, _variant in enumerate(made, start=1):
         listener.on_corpus(done, len(variants))
@@ -176,12 +189,12 @@ def _head_numbers(settings: TrainSettings) -> tuple[int, ...]:
     return known
 
 
-def _job(settings: TrainSettings, view: View, examples: tuple[Example, ...]) -> TrainJob:
+def _job(settings: TrainSettings, view: View, volumes: Volumes) -> TrainJob:
     """The training of one view."""
     recipe, task = settings.recipe, settings.task
     architecture = Architecture(
         family=recipe.family,
-        n_channels=len(task.channels),
+        n_channels=len(task.channels) * (1 + 2 * recipe.neighbours),
         n_classes=task.n_classes,
         features=recipe.features,
         depth=recipe.depth,
@@ -189,13 +202,7 @@ def _job(settings: TrainSettings, view: View, examples: tuple[Example, ...]) -> 
         kernel_down=recipe.kernel_down,
         kernel_up=recipe.kernel_up,
     )
-    sampler = make_sampler(
-        examples,
-        view,
-        n_classes=task.n_classes,
-        stride=architecture.stride,
-        synthetic_share=recipe.synthetic_share,
-    )
+    sampler = Sampler(volumes, view, recipe.neighbours, recipe.synthetic_share, recipe.centred_on)
     return TrainJob(
         recipe=recipe,
         architecture=architecture,
@@ -224,7 +231,8 @@ def _start(settings: TrainSettings, view: View) -> Path | None:
 
 def _save(folder: Path, network: nn.Module, job: TrainJob) -> ModelMember:
     """Write the weights of one view."""
-    return save_network(folder, network, job.sampler.view, job.architecture)
+    view, neighbours = job.sampler.view, job.sampler.neighbours
+    return save_network(folder, network, view, job.architecture, neighbours=neighbours)
 
 
 def _record(settings: TrainSettings, members: tuple[ModelMember, ...]) -> ModelRecord:
@@ -232,7 +240,7 @@ def _record(settings: TrainSettings, members: tuple[ModelMember, ...]) -> ModelR
     return ModelRecord(
         task=settings.task.name,
         labels=label_lines([(label.index, label.name) for label in settings.task.labels]),
-        preprocessing=PREPROCESSING,
+        preprocessing=preprocessing_of(settings.task),
         members=members,
         training_data=settings.card.training_data,
         license=settings.card.license,

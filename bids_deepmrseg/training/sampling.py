@@ -10,6 +10,7 @@ from torch import Tensor
 from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.network.weights import SLICE_AXIS, View
 from bids_deepmrseg.training.corpus import Example
+from bids_deepmrseg.training.recipe import Centre
 
 NEAR_STRUCTURE_SHARE = 0.85
 
@@ -21,7 +22,7 @@ class Slices:
     Attributes
     ----------
     images
-        ``(N, C, H, W)`` float32, tissue near 1.
+        ``(N, C, H, W)`` float32, tissue near 1; with neighbours, their channels from low to high.
     classes
         ``(N, H, W)`` uint8.
     centres
@@ -34,100 +35,128 @@ class Slices:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Volumes:
+    """A corpus as two arrays on the device that trains, so that no batch has to travel.
+
+    Attributes
+    ----------
+    images
+        ``(V, C, I, J, K)`` uint8, smaller volumes padded with zeros at their far ends.
+    classes
+        ``(V, I, J, K)`` uint8.
+    shapes
+        ``(V, 3)`` extent of each volume before padding.
+    synthetic
+        ``(V,)`` whether a volume was synthesised, on the CPU.
+    positions
+        For every volume and class, ``(n, 3)`` indices of some voxels of that class, on the CPU.
+    """
+
+    images: Tensor
+    classes: Tensor
+    shapes: Tensor
+    synthetic: Tensor
+    positions: tuple[tuple[Tensor, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Sampler:
     """Draws slices of one view from a corpus; every draw depends on its generator alone.
 
     Attributes
     ----------
-    examples
+    volumes
         The corpus.
     view
         Slice direction.
-    size
-        ``(H, W)`` that every slice is padded or cut to.
+    neighbours
+        Slices on each side that are stacked with the one drawn.
     synthetic_share
         Chance that a slice comes from a synthetic head.
-    positions
-        For every example and class, ``(n, 3)`` voxel indices of some voxels of that class.
+    centred_on
+        Whether patches lie around the voxel that was drawn or in the middle of the volume.
     """
 
-    examples: tuple[Example, ...]
+    volumes: Volumes
     view: View
-    size: tuple[int, int]
+    neighbours: int
     synthetic_share: float
-    positions: tuple[tuple[npt.NDArray[np.int16], ...], ...]
+    centred_on: Centre
 
     def draw(self, n_slices: int, grey_levels: float, generator: torch.Generator) -> Slices:
         """Draw ``n_slices`` slices with their patch centres."""
-        drawn = [self._one(generator) for _ in range(n_slices)]
-        images = torch.from_numpy(np.stack([image for image, _, _ in drawn])).float()
-        classes = torch.from_numpy(np.stack([c for _, c, _ in drawn]))
-        centres = torch.tensor([centre for _, _, centre in drawn], dtype=torch.float32)
-        return Slices(images / grey_levels, classes, centres)
+        drawn = [self._pick(generator) for _ in range(n_slices)]
+        numbers = torch.tensor([number for number, _ in drawn])
+        at = torch.stack([voxel for _, voxel in drawn])
+        images, classes = self._cut(numbers, at)
+        middle = (self.volumes.shapes[numbers] - 1) / 2
+        centres = at.float() if self.centred_on == "structure" else middle
+        in_plane = [axis for axis in range(3) if axis != SLICE_AXIS[self.view]]
+        return Slices(images.float() / grey_levels, classes, centres[:, in_plane])
 
-    def _one(
-        self, generator: torch.Generator
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[int, int]]:
-        """One slice: image ``(C, H, W)``, classes ``(H, W)`` and patch centre."""
-        number = self.pick_example(generator)
-        example = self.examples[number]
-        at = self._pick_voxel(number, generator)
+    def _cut(self, numbers: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """The slices through voxels ``at`` of volumes ``numbers``, where the corpus lies."""
         axis = SLICE_AXIS[self.view]
-        image = _fit(np.take(example.image, at[axis], axis=axis + 1), self.size)
-        classes = _fit(np.take(example.classes, at[axis], axis=axis), self.size)
-        row, column = (int(at[a]) for a in range(3) if a != axis)
-        return image, classes, (row, column)
+        device = self.volumes.images.device
+        last = self.volumes.shapes[numbers, axis] - 1
+        beside = [
+            torch.minimum((at[:, axis] + offset).clamp(min=0), last).to(device)
+            for offset in range(-self.neighbours, self.neighbours + 1)
+        ]
+        chosen = numbers.to(device)
+        by_slice = self.volumes.images.movedim(axis + 2, 1)
+        images = torch.cat([by_slice[chosen, index] for index in beside], dim=1)
+        return images, self.volumes.classes.movedim(axis + 1, 1)[chosen, beside[self.neighbours]]
 
-    def pick_example(self, generator: torch.Generator) -> int:
-        """Number of an example: first whether synthetic, then any of that sort."""
-        synthetic = [i for i, e in enumerate(self.examples) if e.kind == "synthetic"]
-        real = [i for i, e in enumerate(self.examples) if e.kind != "synthetic"]
-        wanted = float(torch.rand((), generator=generator)) < self.synthetic_share
-        among = synthetic if (wanted and synthetic) or not real else real
-        return among[int(torch.randint(len(among), (), generator=generator))]
-
-    def _pick_voxel(self, number: int, generator: torch.Generator) -> npt.NDArray[np.int64]:
-        """A voxel of a random class, or any voxel of the volume."""
-        shape = self.examples[number].classes.shape
+    def _pick(self, generator: torch.Generator) -> tuple[int, Tensor]:
+        """Number of a volume, and a voxel of it: of a random class, or any."""
+        number = self.pick_volume(generator)
         near = float(torch.rand((), generator=generator)) < NEAR_STRUCTURE_SHARE
-        present = [p for p in self.positions[number] if len(p)]
+        present = [p for p in self.volumes.positions[number] if len(p)]
         if near and present:
             voxels = present[int(torch.randint(len(present), (), generator=generator))]
-            row = int(torch.randint(len(voxels), (), generator=generator))
-            return np.array(voxels[row], dtype=np.int64)
-        return np.array([int(torch.randint(n, (), generator=generator)) for n in shape])
+            return number, voxels[int(torch.randint(len(voxels), (), generator=generator))].long()
+        shape = self.volumes.shapes[number].tolist()
+        return number, torch.tensor([int(torch.randint(n, (), generator=generator)) for n in shape])
+
+    def pick_volume(self, generator: torch.Generator) -> int:
+        """Number of a volume: first whether synthetic, then any of that sort."""
+        wanted = float(torch.rand((), generator=generator)) < self.synthetic_share
+        n_synthetic = int(self.volumes.synthetic.sum())
+        choose = wanted if 0 < n_synthetic < len(self.volumes.synthetic) else n_synthetic > 0
+        among = torch.nonzero(self.volumes.synthetic == choose).flatten()
+        return int(among[int(torch.randint(len(among), (), generator=generator))])
 
 
-def make_sampler(
-    examples: tuple[Example, ...],
-    view: View,
-    *,
-    n_classes: int,
-    stride: int,
-    synthetic_share: float,
-) -> Sampler:
-    """Index a corpus for drawing slices of one view."""
+def gather_volumes(examples: tuple[Example, ...], *, n_classes: int, device: str) -> Volumes:
+    """Bring a corpus to the device that trains, padded to one shape.
+
+    Raises
+    ------
+    TrainingError
+        If there is no volume.
+    """
     if not examples:
         raise TrainingError("there is no volume to train on")
-    axis = SLICE_AXIS[view]
-    sides = [[n for a, n in enumerate(e.classes.shape) if a != axis] for e in examples]
-    height, width = (max(s[i] for s in sides) for i in range(2))
-    size = (height + -height % stride, width + -width % stride)
-    positions = tuple(
-        tuple(_some_voxels(e.classes, c) for c in range(1, n_classes)) for e in examples
+    shapes = np.array([example.classes.shape for example in examples])
+    full = tuple(int(n) for n in shapes.max(axis=0))
+    n_channels = examples[0].image.shape[0]
+    images = np.zeros((len(examples), n_channels, *full), dtype=np.uint8)
+    classes = np.zeros((len(examples), *full), dtype=np.uint8)
+    for number, example in enumerate(examples):
+        i, j, k = example.classes.shape
+        images[number, :, :i, :j, :k] = example.image
+        classes[number, :i, :j, :k] = example.classes
+    return Volumes(
+        torch.from_numpy(images).to(device),
+        torch.from_numpy(classes).to(device),
+        torch.from_numpy(shapes),
+        torch.tensor([example.kind == "synthetic" for example in examples]),
+        tuple(tuple(_some_voxels(e.classes, c) for c in range(1, n_classes)) for e in examples),
     )
-    return Sampler(examples, view, size, synthetic_share, positions)
 
 
-def _some_voxels(classes: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.int16]:
+def _some_voxels(classes: npt.NDArray[np.uint8], number: int) -> Tensor:
     """At most a thousand voxels of one class, evenly spread over it."""
     voxels = np.argwhere(classes == number).astype(np.int16)
-    return voxels[:: max(1, len(voxels) // 1000)]
-
-
-def _fit(plane: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Pad the last two axes with zeros to ``size``."""
-    after = [(0, 0)] * (plane.ndim - 2) + [
-        (0, n - have) for n, have in zip(size, plane.shape[-2:], strict=True)
-    ]
-    return np.pad(plane, after)
+    return torch.from_numpy(np.ascontiguousarray(voxels[:: max(1, len(voxels) // 1000)]))
