@@ -1,9 +1,10 @@
 """Labelled volumes to learn from: prepared by stages.prepare, kept on disk as compact arrays."""
 
 import logging
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -96,19 +97,31 @@ def plan_corpus(
     labelled: tuple[LabelledScan, ...], head_maps: tuple[Path, ...], recipe: Recipe, *, seed: int
 ) -> tuple[Variant, ...]:
     """Every volume that a recipe asks for, each with a seed of its own."""
-    rows: list[tuple[Kind, int, LabelledScan | None, Path | None]] = []
-    for position, scan in enumerate(labelled):
-        rows += [("stripped", n, scan, None) for n in range(recipe.n_stripped)]
-        if head_maps:
-            rows += [
-                ("surrounded", n, scan, head_maps[(position * 7 + n * 3) % len(head_maps)])
-                for n in range(recipe.n_surrounded)
-            ]
-    rows += [("synthetic", n, None, m) for m in head_maps for n in range(recipe.n_synthetic)]
-    return tuple(
-        Variant(kind=kind, number=n, seed=seed * 100_000 + i, scan=scan, head_map=head_map)
-        for i, (kind, n, scan, head_map) in enumerate(rows)
-    )
+    made = [
+        _variant("stripped", n, scan, None) for scan in labelled for n in range(recipe.n_stripped)
+    ]
+    if head_maps:
+        made += [
+            _variant("surrounded", n, scan, head_maps[(_number_of(scan.stem) + n) % len(head_maps)])
+            for scan in labelled
+            for n in range(recipe.n_surrounded)
+        ]
+    made += [
+        _variant("synthetic", n, None, file)
+        for file in head_maps
+        for n in range(recipe.n_synthetic)
+    ]
+    return tuple(replace(v, seed=seed * 100_003 + _number_of(v.stem)) for v in made)
+
+
+def _variant(kind: Kind, number: int, scan: LabelledScan | None, file: Path | None) -> Variant:
+    """One volume, its seed still to come."""
+    return Variant(kind=kind, number=number, seed=0, scan=scan, head_map=file)
+
+
+def _number_of(name: str) -> int:
+    """A number that depends on a name alone: volumes stay the same whoever else is trained on."""
+    return zlib.crc32(name.encode("utf-8"))
 
 
 def build_corpus(
