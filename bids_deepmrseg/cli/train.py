@@ -24,6 +24,32 @@ def parser() -> argparse.ArgumentParser:
         description="Train the networks of a task and write a model folder. A run that was "
         "stopped goes on from its last checkpoint when the same command is given again.",
     )
+    add_shared_flags(p)
+    p.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="SUB",
+        help="subjects never to be read, such as a test fold",
+    )
+    p.add_argument(
+        "--view",
+        nargs="+",
+        metavar="VIEW",
+        help="train only these of the recipe's views now, so that several processes can share the "
+        "work; the same command without --view then writes the model folder",
+    )
+    p.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="model folder whose networks are trained further, instead of random ones",
+    )
+    return p
+
+
+def add_shared_flags(p: argparse.ArgumentParser) -> None:
+    """Flags that training once and cross-validation have in common."""
     p.add_argument("task", help="name of a known task, or a task file (TOML)")
     p.add_argument(
         "labelled",
@@ -31,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="LABELLED",
         help="BIDS dataset with label maps beside its scans or below derivatives/",
     )
-    p.add_argument("output", type=Path, help="folder for corpus, checkpoints, logs and model")
+    p.add_argument("output", type=Path, help="folder for corpus, checkpoints, logs and models")
     p.add_argument(
         "--recipe",
         default="any-head",
@@ -51,31 +77,11 @@ def parser() -> argparse.ArgumentParser:
         help="how names of label maps end: dseg, mask, label-lesion_mask; default %(default)s",
     )
     p.add_argument(
-        "--exclude",
-        nargs="+",
-        default=[],
-        metavar="SUB",
-        help="subjects never to be read, such as a test fold",
-    )
-    p.add_argument(
         "--data-card",
         type=Path,
         required=True,
         metavar="FILE",
         help="TOML with training_data, license and attribution",
-    )
-    p.add_argument(
-        "--view",
-        nargs="+",
-        metavar="VIEW",
-        help="train only these of the recipe's views now, so that several processes can share the "
-        "work; the same command without --view then writes the model folder",
-    )
-    p.add_argument(
-        "--start-from",
-        type=Path,
-        metavar="MODEL",
-        help="model folder whose networks are trained further, instead of random ones",
     )
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -84,7 +90,6 @@ def parser() -> argparse.ArgumentParser:
         "--compile", action="store_true", help="compile the network first (needs a C++ compiler)"
     )
     p.add_argument("--n-procs", type=int, default=os.cpu_count() or 1, help="for the corpus")
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
