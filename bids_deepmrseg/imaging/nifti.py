@@ -159,7 +159,10 @@ def read_label_map(file: Path) -> tuple[npt.NDArray[np.int32], Grid]:
     except UNREADABLE as error:
         raise InputDataError(f"{file} is truncated or damaged: {error}") from error
     if not (np.isfinite(values).all() and np.allclose(np.rint(values), values)):
-        raise InputDataError(f"{file} is not a label map: its values are not whole numbers")
+        raise InputDataError(
+            f"{file} is not a label map: its values are not whole numbers; "
+            "probabilities need a threshold first"
+        )
     return np.rint(values).astype(np.int32), grid
 
 

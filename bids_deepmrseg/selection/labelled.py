@@ -1,12 +1,24 @@
 """Scans with labels to learn from or to compare with: a raw dataset and its label maps."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.records import Case
-from bids_deepmrseg.selection.names import DERIVED, ScanName, parse_name
+from bids_deepmrseg.selection.names import (
+    DERIVED,
+    ENDINGS,
+    ScanName,
+    listed,
+    parse_name,
+    split_ending,
+)
+from bids_deepmrseg.selection.references import find_label_maps, parse_reference, why_not_wanted
+from bids_deepmrseg.selection.scans import without_twins
 from bids_deepmrseg.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,33 +65,69 @@ def find_labelled(
     excluded
         Never these, such as a test fold.
     reference
-        How names of label maps end, before ``.nii``: ``dseg``, ``mask``, ``label-lesion_mask``.
+        Suffix of the label maps, and entities that their names must have, in any order: ``dseg``,
+        ``mask``, ``label-lesion_mask``, ``desc-manual_dseg``.
+
+    Returns
+    -------
+    tuple
+        One for each scan that has a label map, in the order of the maps' paths. Maps whose names
+        tell that they are a program's (``seg-``) or on a template's grid (``space-``) are taken
+        only where ``reference`` names that entity: nobody should learn from results by accident.
 
     Raises
     ------
     UsageError
-        If nothing is found, a subject that was asked for is not there, or it is unclear which
-        scan a label map belongs to.
+        If nothing is found, a subject that was asked for is not there, it is unclear which scan
+        a label map belongs to, or a scan has two.
     """
-    found = []
-    for file in sorted(folder.rglob(f"*_{reference}.nii*")):
-        name = parse_name(file.name)
-        subject = f"sub-{name.entity('sub')}" if name else ""
-        if name is None or subject in excluded or (subjects and subject not in subjects):
+    wanted = parse_reference(reference)
+    for subject in excluded:
+        if not (folder / subject).is_dir():
+            logger.warning("%s is to be left out, but is not in %s", subject, folder)
+    found: dict[Path, LabelledScan] = {}
+    passed_over: list[str] = []
+    for file, name in find_label_maps(folder, wanted.suffix):
+        subject = f"sub-{name.entity('sub')}"
+        if subject in excluded or (subjects and subject not in subjects):
             continue
-        scans = [_matching(folder, name, suffix, file) for suffix in task.channels]
-        known = tuple(scan for scan in scans if scan is not None)
-        if len(known) == len(scans):
-            found.append(_labelled(folder, task, known, file))
-    missing = set(subjects) - {scan.subject for scan in found}
+        why = why_not_wanted(name, wanted, task)
+        scans = () if why else _scans_of(folder, task, name, file)
+        if why or len(scans) < len(task.channels):
+            why = why or f"there is no {task.channels[len(scans)]} scan for it"
+            passed_over.append(f"{file.relative_to(folder)} is passed over: {why}")
+            continue
+        labelled = _labelled(folder, task, scans, file)
+        if other := found.get(scans[0]):
+            raise UsageError(_two_maps(scans[0], other.reference, file, folder))
+        found[scans[0]] = labelled
+    missing = set(subjects) - {scan.subject for scan in found.values()}
     if missing or not found:
-        wanted = ", ".join(sorted(missing)) or "anyone"
-        raise UsageError(
-            f"{folder} has no labelled scan of {wanted}: it needs "
-            f"{' and '.join(task.channels)} scans in sub-*/anat, and a label map "
-            f"*_{reference}.nii.gz for each, beside them or below derivatives/"
-        )
-    return tuple(found)
+        raise UsageError(_nothing(folder, task, reference, sorted(missing), passed_over))
+    for sentence in passed_over:
+        logger.warning("%s", sentence)
+    return tuple(found.values())
+
+
+def _two_maps(scan: Path, one: Path, other: Path, folder: Path) -> str:
+    """The sentence about two label maps of one scan."""
+    return (
+        f"{scan.name} has two label maps, {one.relative_to(folder)} and "
+        f"{other.relative_to(folder)}; say which by an entity that only one of them has, such as "
+        "--reference desc-manual_dseg, or remove one"
+    )
+
+
+def _nothing(
+    folder: Path, task: Task, reference: str, missing: list[str], passed_over: list[str]
+) -> str:
+    """The sentence about labelled scans that are not there."""
+    seen = f"; {listed(passed_over, limit=3)}" if passed_over else ""
+    return (
+        f"{folder} has no labelled scan of {', '.join(missing) or 'anyone'}: it needs "
+        f"{' and '.join(task.channels)} scans in sub-*/anat, and a label map "
+        f"*_{reference}.nii.gz for each, beside them or below derivatives/{seen}"
+    )
 
 
 def _labelled(folder: Path, task: Task, scans: tuple[Path, ...], reference: Path) -> LabelledScan:
@@ -94,19 +142,32 @@ def _labelled(folder: Path, task: Task, scans: tuple[Path, ...], reference: Path
     )
 
 
+def _scans_of(folder: Path, task: Task, labels: ScanName, reference: Path) -> tuple[Path, ...]:
+    """Scans of the first channels, in order, up to the first that is not there."""
+    scans: list[Path] = []
+    for suffix in task.channels:
+        scan = _matching(folder, labels, suffix, reference)
+        if scan is None:
+            break
+        scans.append(scan)
+    return tuple(scans)
+
+
 def _matching(folder: Path, labels: ScanName, suffix: str, reference: Path) -> Path | None:
     """The scan of a suffix that a label map was drawn on, ``None`` if there is none.
 
     Scans of the same subject and session match if no entity that both names have differs; among
-    several, the one that shares most.
+    several, the one that shares most, then the one that says least besides.
     """
     wanted = {k: v for k, v in labels.entities if k not in DERIVED}
     candidates = []
-    for scan in sorted(folder.joinpath(*labels.folders).glob(f"*_{suffix}.nii*")):
+    files = folder.joinpath(*labels.folders).glob(f"*_{suffix}.nii*")
+    for scan in without_twins([f for f in files if split_ending(f.name)[1] in ENDINGS]):
         name = parse_name(scan.name)
-        own = {k: v for k, v in name.entities if k not in DERIVED} if name else {"sub": ""}
-        if all(wanted.get(key, value) == value for key, value in own.items()):
-            candidates.append((len(own.keys() & wanted.keys()), -len(own), scan))
+        own = dict(name.entities) if name else {"sub": ""}
+        acquired = {k: v for k, v in own.items() if k not in DERIVED}
+        if all(wanted.get(key, value) == value for key, value in acquired.items()):
+            candidates.append((len(acquired.keys() & wanted.keys()), -len(own), scan))
     best = [c for c in candidates if c[:2] == max(candidates)[:2]]
     if len(best) > 1:
         raise UsageError(

@@ -18,6 +18,7 @@ from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.imaging.grid import Grid, Placement, crop_to, to_ras
 from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
 from bids_deepmrseg.selection.labelled import LabelledScan
+from bids_deepmrseg.selection.references import read_reference
 from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
 from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
@@ -151,6 +152,23 @@ def load_corpus(variants: tuple[Variant, ...], folder: Path) -> tuple[Example, .
     return tuple(examples)
 
 
+def require_every_label(examples: tuple[Example, ...], task: Task) -> None:
+    """Refuse a corpus that some label of the task is not in, for it could not be learned.
+
+    Raises
+    ------
+    TrainingError
+        Naming the label, whose index in the task file may be that of another numbering.
+    """
+    shown = {int(c) for example in examples for c in np.unique(example.classes)}
+    for number, label in enumerate(task.network_labels, start=1):
+        if number not in shown:
+            raise TrainingError(
+                f"no label map shows {label.name}, whose index is {label.index} in the task file "
+                f"of {task.name}; does the task number labels as the label maps do?"
+            )
+
+
 def make_variant(variant: Variant, task: Task, head_numbers: tuple[int, ...], folder: Path) -> None:
     """Make one volume of the corpus, all its randomness from its seed, as ``<stem>.npz``."""
     torch.set_num_threads(1)
@@ -170,7 +188,7 @@ def _read_labelled(
 ) -> tuple[tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.uint8], Grid]:
     """Channels, classes and grid of a labelled subject."""
     volumes = [read_scan(file) for file in scan.case.scans]
-    values, grid = read_label_map(scan.reference)
+    values, grid = read_reference(scan.reference, task)
     if not all(volume.grid.matches(grid) for volume in volumes):
         raise TrainingError(
             f"{scan.reference} is not on the grid of its scans; resample one of them"

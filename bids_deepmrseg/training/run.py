@@ -30,6 +30,7 @@ from bids_deepmrseg.training.corpus import (
     build_corpus,
     load_corpus,
     plan_corpus,
+    require_every_label,
 )
 from bids_deepmrseg.training.loop import EpochLog, TrainJob, train
 from bids_deepmrseg.training.recipe import Recipe
@@ -165,7 +166,9 @@ def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
     made = build_corpus(variants, settings.task, numbers, folder, n_procs=settings.n_procs)
     for done, _variant in enumerate(made, start=1):
         listener.on_corpus(done, len(variants))
-    return load_corpus(variants, folder)
+    examples = load_corpus(variants, folder)
+    require_every_label(examples, settings.task)
+    return examples
 
 
 def _head_maps(settings: TrainSettings) -> tuple[Path, ...]:
