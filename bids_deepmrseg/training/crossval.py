@@ -1,11 +1,41 @@
-"""The paper's protocol (section 4): folds of persons, and networks trained on each but one."""
+"""The paper's protocol (section 4): folds of persons, and networks trained on all but one fold.
 
+Every fold is a folder of its own, ``<runs>/<network>/repeat-1_fold-2``, whatever process made it
+and wherever; a fold that is there is not made again. So the work can be cut by network, repeat,
+fold and view, and folders of several machines are merged by copying them together.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.evaluation.ensembles import compare_ensembles
+from bids_deepmrseg.evaluation.logs import PREFIX, read_log
+from bids_deepmrseg.evaluation.results import (
+    Fold,
+    Identity,
+    read_folds,
+    read_results,
+    write_folds,
+    write_results,
+)
+from bids_deepmrseg.network.architecture import Family
+from bids_deepmrseg.network.build import measure_cost
+from bids_deepmrseg.network.weights import RECORD_FILE, read_record
+from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
 from bids_deepmrseg.training.recipe import Recipe
+from bids_deepmrseg.training.run import Listener, TrainSettings, run_training
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "results.tsv"
+NETWORKS = "networks.tsv"
+NO_ENSEMBLE = "n/a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +111,164 @@ def make_splits(
     )
 
 
-def benchmark_of(recipe: Recipe) -> Recipe:
-    """The same training of the paper's benchmark network."""
-    return replace(recipe, family="unet")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """A cross-validation, or a piece of it.
+
+    Attributes
+    ----------
+    training
+        How each network is trained; its ``output_dir`` is the folder of all runs.
+    networks
+        Families that are trained on the same folds, by the same recipe.
+    n_folds, repeats, folds
+        Parts of the persons; which shuffles, and which of their folds, are done now.
+    groups
+        Subjects that are one person, see :func:`make_splits`.
+    dataset
+        What the results call it.
+    """
+
+    training: TrainSettings
+    networks: tuple[Family, ...]
+    n_folds: int
+    repeats: tuple[int, ...]
+    folds: tuple[int, ...]
+    groups: tuple[tuple[str, ...], ...]
+    dataset: str
+
+
+def run_protocol(protocol: Protocol, listener: Listener) -> Iterator[Path]:
+    """Train and measure what is not there yet, fold by fold.
+
+    Yields
+    ------
+    Path
+        The folder of each fold once it is done: model folder, training logs, and, when all views
+        of the recipe are trained, ``results.tsv`` and ``networks.tsv``.
+    """
+    training = protocol.training
+    scans = find_labelled(training.labelled_dir, training.task, reference=training.reference)
+    subjects = tuple(sorted({scan.subject for scan in scans}))
+    for repeat in protocol.repeats:
+        splits = make_splits(
+            subjects,
+            n_folds=protocol.n_folds,
+            repeat=repeat,
+            seed=training.seed,
+            groups=protocol.groups,
+        )
+        for split in (s for s in splits if s.fold in protocol.folds):
+            for network in protocol.networks:
+                yield _run_fold(protocol, split, network, scans, listener)
+
+
+def _run_fold(
+    protocol: Protocol,
+    split: Split,
+    network: Family,
+    scans: tuple[LabelledScan, ...],
+    listener: Listener,
+) -> Path:
+    """One network on one fold: train its views, measure them on the scans left out."""
+    folder = protocol.training.output_dir / network / split.name
+    if _is_measured(folder, protocol.training.recipe):
+        logger.info("%s is there already", folder)
+        return folder
+    settings = replace(
+        protocol.training,
+        recipe=replace(protocol.training.recipe, family=network),
+        excluded=split.test,
+        output_dir=folder,
+    )
+    model = run_training(settings, listener)
+    if settings.views != settings.recipe.views:
+        return folder  # a piece: the process that finds all views trained measures them
+    identity = Identity(
+        dataset=protocol.dataset,
+        network=network,
+        ensemble=NO_ENSEMBLE,
+        repeat=split.repeat,
+        fold=split.fold,
+        subject="",
+        scan="",
+    )
+    tested = tuple(scan for scan in scans if scan.subject in split.test)
+    results = tuple(compare_ensembles(tested, model, identity, device=settings.device))
+    write_folds(
+        _networks(settings, identity, len(scans) - len(tested), len(tested)), folder / NETWORKS
+    )
+    write_results(results, folder / RESULTS)
+    return folder
+
+
+def _is_measured(folder: Path, recipe: Recipe) -> bool:
+    """Whether the views of a recipe were trained and measured on a fold."""
+    if not (folder / RESULTS).is_file():
+        return False
+    return {row.view for row in read_folds(folder / NETWORKS)} == set(recipe.views)
+
+
+def _networks(
+    settings: TrainSettings, identity: Identity, n_training: int, n_test: int
+) -> Iterator[Fold]:
+    """What each network of a fold took."""
+    for member in read_record(settings.output_dir / settings.task.name).members:
+        log = read_log(settings.output_dir / "training" / member.view / "log.tsv")
+        cost = measure_cost(member.architecture, side=member.architecture.stride)
+        yield Fold(
+            dataset=identity.dataset,
+            network=identity.network,
+            view=member.view,
+            repeat=identity.repeat,
+            fold=identity.fold,
+            n_training_scans=n_training,
+            n_test_scans=n_test,
+            n_epochs=len(log.epochs),
+            n_steps=log.n_steps,
+            n_parameters=cost.n_parameters,
+            training_s=log.training_s,
+            recipe=settings.recipe.name,
+            seed=settings.seed,
+        )
+
+
+def merge_runs(roots: tuple[Path, ...], results_dir: Path, dataset: str) -> tuple[Path, ...]:
+    """Gather finished folds into the tables that documents are rendered from.
+
+    Parameters
+    ----------
+    roots
+        Folders of runs, from one machine or several.
+    results_dir
+        Where ``<dataset>.tsv``, ``<dataset>_folds.tsv`` and the training logs go.
+    dataset
+        Name of the tables.
+
+    Raises
+    ------
+    UsageError
+        If there is no finished fold, or two roots hold the same one.
+    """
+    finished = sorted(file.parent for root in roots for file in root.glob(f"*/*/{RESULTS}"))
+    if not finished:
+        raise UsageError(f"no finished fold in {', '.join(str(root) for root in roots)}")
+    names = [f"{folder.parent.name}/{folder.name}" for folder in finished]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{twice[0]} is in more than one of the folders; give one of them")
+    rows = [row for folder in finished for row in read_results(folder / RESULTS)]
+    networks = [row for folder in finished for row in read_folds(folder / NETWORKS)]
+    tables = (results_dir / f"{dataset}.tsv", results_dir / f"{dataset}_folds.tsv")
+    write_results((replace(row, dataset=dataset) for row in rows), tables[0])
+    write_folds((replace(row, dataset=dataset) for row in networks), tables[1])
+    return (*tables, *(log for folder in finished for log in _copy_logs(folder, results_dir)))
+
+
+def _copy_logs(folder: Path, results_dir: Path) -> Iterator[Path]:
+    """Copy the training logs of one fold; their names say which network they are of."""
+    (record,) = folder.glob(f"*/{RECORD_FILE}")
+    for log in sorted(folder.glob("training/*/log.tsv")):
+        own = (
+            f"{PREFIX}{record.parent.name}_{folder.parent.name}_{log.parent.name}_{folder.name}.tsv"
+        )
+        yield Path(shutil.copyfile(log, results_dir / own))

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -263,7 +263,9 @@ def _save_checkpoint(
 def _fingerprint(job: TrainJob) -> str:
     """What must be the same for a checkpoint to be continued."""
     start = "random" if job.start is None else sha256_of(job.start)
-    return f"{job.recipe} {job.architecture} view={job.sampler.view} seed={job.seed} start={start}"
+    view = job.sampler.view
+    own = replace(job.recipe, views=(view,))  # other views of the recipe are other networks
+    return f"{own} {job.architecture} seed={job.seed} start={start}"
 
 
 def _resume(

@@ -1,0 +1,112 @@
+"""``deepmrseg-evaluate crossval`` and ``merge``: the paper's protocol, whole or in pieces."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_deepmrseg.cli.train import ProgressBars, add_shared_flags, settings_from
+from bids_deepmrseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from bids_deepmrseg.training.crossval import Protocol
+
+NETWORKS = ("deepmrseg", "unet")
+
+
+def add_crossval(p: argparse.ArgumentParser) -> None:
+    """Flags of the verb ``crossval``."""
+    add_shared_flags(p)
+    p.set_defaults(exclude=[], start_from=None)
+    p.add_argument(
+        "--network",
+        nargs="+",
+        choices=NETWORKS,
+        default=list(NETWORKS),
+        help="trained on the same folds by the same recipe; default both",
+    )
+    p.add_argument("--folds", type=int, default=4, help="parts of the persons; default %(default)s")
+    p.add_argument(
+        "--repeats", type=int, default=1, help="shuffles; the paper has 20; default %(default)s"
+    )
+    p.add_argument("--only-repeat", type=int, nargs="+", metavar="R", help="do only these now")
+    p.add_argument("--only-fold", type=int, nargs="+", metavar="F", help="do only these now")
+    p.add_argument(
+        "--view",
+        nargs="+",
+        metavar="VIEW",
+        help="train only these views now; the same command without --view then measures",
+    )
+    p.add_argument(
+        "--groups",
+        type=Path,
+        metavar="TSV",
+        help="subjects that are one person: columns participant_id and group",
+    )
+
+
+def add_merge(p: argparse.ArgumentParser) -> None:
+    """Flags of the verb ``merge``."""
+    p.add_argument("runs", type=Path, nargs="+", help="output folders of crossval")
+    p.add_argument(
+        "--into",
+        type=Path,
+        required=True,
+        metavar="NAME",
+        help="where to write: DIR/NAME makes NAME.tsv, NAME_folds.tsv and the training logs",
+    )
+
+
+def crossval(arguments: argparse.Namespace) -> None:
+    """Train and measure fold by fold."""
+    from bids_deepmrseg.training.crossval import run_protocol
+
+    for folder in run_protocol(protocol_from(arguments), ProgressBars().listener()):
+        print(folder, file=sys.stderr)
+
+
+def merge(arguments: argparse.Namespace) -> None:
+    """Gather what pieces of a protocol found."""
+    from bids_deepmrseg.training.crossval import merge_runs
+
+    for file in merge_runs(tuple(arguments.runs), arguments.into.parent, arguments.into.name):
+        print(file)
+
+
+def protocol_from(arguments: argparse.Namespace) -> "Protocol":
+    """The protocol that the flags ask for."""
+    from bids_deepmrseg.training.crossval import Protocol
+
+    training = settings_from(arguments)
+    return Protocol(
+        training=replace(training, corpus_dir=arguments.output / "corpus"),
+        networks=tuple(arguments.network),
+        n_folds=arguments.folds,
+        repeats=_chosen("repeat", arguments.only_repeat, arguments.repeats),
+        folds=_chosen("fold", arguments.only_fold, arguments.folds),
+        groups=_groups(arguments.groups),
+        dataset=f"{training.task.name}_crossval",
+    )
+
+
+def _chosen(what: str, wanted: list[int] | None, n: int) -> tuple[int, ...]:
+    """Numbers from 1 to ``n``, or those of them that were asked for."""
+    if wanted and (unknown := [number for number in wanted if not 1 <= number <= n]):
+        raise UsageError(f"there is no {what} {unknown[0]}: they go from 1 to {n}")
+    return tuple(sorted(set(wanted))) if wanted else tuple(range(1, n + 1))
+
+
+def _groups(file: Path | None) -> tuple[tuple[str, ...], ...]:
+    """Subjects of each group of a TSV."""
+    from bids_deepmrseg.files import read_tsv
+
+    if file is None:
+        return ()
+    columns, rows = read_tsv(file)
+    if missing := {"participant_id", "group"} - set(columns):
+        raise UsageError(f"{file} lacks the column {missing.pop()}")
+    members: dict[str, list[str]] = {}
+    for row in rows:
+        members.setdefault(row["group"], []).append(row["participant_id"])
+    return tuple(tuple(sorted(names)) for names in members.values())

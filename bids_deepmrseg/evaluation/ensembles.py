@@ -1,0 +1,132 @@
+"""What each part of an ensemble adds: every network's answer once, fused in several ways."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_deepmrseg.errors import InputDataError
+from bids_deepmrseg.evaluation.compare import compare_maps
+from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, Identity, Result
+from bids_deepmrseg.imaging.nifti import read_label_map
+from bids_deepmrseg.network.blocks import fold_normalisation
+from bids_deepmrseg.network.weights import View, load_network, read_record, verify
+from bids_deepmrseg.records import Predicted
+from bids_deepmrseg.selection.labelled import LabelledScan
+from bids_deepmrseg.stages.prepare import prepare
+from bids_deepmrseg.stages.restore import restore
+from bids_deepmrseg.stages.segment import predict_view
+from bids_deepmrseg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+Field = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network ready to be asked, and the direction of its slices."""
+
+    view: View
+    predict: Callable[[Field], Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One network's probabilities, ``(L, I, J, K)``, and those of the left/right-flipped scan."""
+
+    view: View
+    straight: Field
+    flipped: Field | None
+
+
+def compare_ensembles(
+    scans: tuple[LabelledScan, ...], folder: Path, identity: Identity, *, device: str
+) -> Iterator[Result]:
+    """Segment scans by each view alone, by all views, and with flips, and compare each.
+
+    Parameters
+    ----------
+    scans
+        Labelled scans that no network of ``folder`` learned from. For a task with a region they
+        are crops that show its first place.
+    folder
+        Model folder.
+    identity
+        Leading columns; ensemble, subject and scan are filled in here.
+    device
+        Torch device.
+
+    Yields
+    ------
+    Result
+        A row per ensemble and structure of each scan, scan by scan.
+
+    Raises
+    ------
+    InputDataError
+        If a reference is not on the grid of its scan.
+    """
+    networks = _load(folder, device)
+    for scan in scans:
+        task = scan.case.task
+        prepared = prepare(scan.case)
+        answers = [_answer(network, prepared.channels, task) for network in networks]
+        reference, grid = read_label_map(scan.reference)
+        for name, probabilities in _fusions(answers):
+            predicted = Predicted(probabilities, prepared.placement, 0)
+            segmented = restore(predicted, task)
+            if not grid.matches(segmented.grid):
+                raise InputDataError(f"{scan.reference} is not on the grid of its scan")
+            named = replace(identity, ensemble=name, subject=scan.subject, scan=scan.stem)
+            yield from compare_maps(
+                segmented.dseg, reference, grid.spacing_mm, task.network_labels, named
+            )
+
+
+def _load(folder: Path, device: str) -> list[Network]:
+    """The verified networks of a model folder."""
+    record = read_record(folder)
+    verify(folder, record)
+    loaded = []
+    for member in record.members:
+        network = fold_normalisation(load_network(folder, member)).to(device)
+        loaded.append(Network(member.view, partial(predict_view, network, member=member)))
+    return loaded
+
+
+def _answer(network: Network, channels: Field, task: Task) -> Answer:
+    """What one network says of a scan, and of its mirror image where the view can be flipped."""
+    straight = network.predict(channels)
+    if network.view == "sagittal":  # its slices look alike from both sides
+        return Answer(network.view, straight, None)
+    mirrored = network.predict(np.ascontiguousarray(channels[:, ::-1]))
+    return Answer(network.view, straight, mirrored[list(task.mirror_classes), ::-1])
+
+
+def _fusions(answers: list[Answer]) -> Iterator[tuple[str, Field]]:
+    """Every ensemble that can be made of the answers, with its name."""
+    views = list(dict.fromkeys(answer.view for answer in answers))
+    for view in views:
+        yield view, _mean([a.straight for a in answers if a.view == view])
+    if len(views) > 1:
+        yield ALL_VIEWS, _mean([a.straight for a in answers])
+    if any(a.flipped is not None for a in answers):
+        both = [
+            _mean([a.straight, a.straight if a.flipped is None else a.flipped]) for a in answers
+        ]
+        name = ALL_VIEWS_FLIPPED if len(views) > 1 else f"{views[0]}, flips"
+        yield name, _mean(both)
+
+
+def _mean(fields: list[Field]) -> Field:
+    """Mean probability, network by network."""
+    total = fields[0].copy()
+    for field in fields[1:]:
+        total += field
+    total /= len(fields)
+    return total
