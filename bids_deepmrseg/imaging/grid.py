@@ -1,6 +1,6 @@
 """The lattice of a scan, and every change of it together with how to undo that change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import nibabel.orientations as nbo
@@ -222,11 +222,20 @@ def crop_to(mask: npt.NDArray[np.bool_], *, margin: int) -> Crop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """Where the model grid lies in the native one: turned, resampled, then cropped."""
+    """Where the model grid lies in the native one: turned, resampled, cropped, perhaps mirrored.
+
+    Attributes
+    ----------
+    turn, resampling, crop
+        The steps, in the order in which they were done.
+    mirrored
+        Whether right and left were then exchanged within the box.
+    """
 
     turn: Turn
     resampling: Resampling
     crop: Crop
+    mirrored: bool = False
 
     @property
     def native(self) -> Grid:
@@ -235,20 +244,31 @@ class Placement:
 
     @property
     def model(self) -> Grid:
-        """The grid that the network works on."""
-        shift = np.eye(4)
-        shift[:3, 3] = self.crop.start
+        """The grid that the network works on; mirrored, its first axis runs from right to left."""
         i, j, k = (b - a for a, b in zip(self.crop.start, self.crop.stop, strict=True))
-        return Grid((i, j, k), self.resampling.target.affine @ shift)
+        to_target = np.eye(4)
+        to_target[:3, 3] = self.crop.start
+        if self.mirrored:
+            to_target[0] = (-1, 0, 0, self.crop.stop[0] - 1)
+        return Grid((i, j, k), self.resampling.target.affine @ to_target)
+
+    def cut(self, resampled: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """Take the model grid's part of arrays ``(..., I, J, K)`` on the resampling's target."""
+        return self._mirrored_or_not(self.crop.apply(resampled))
 
     def within(self, inner: Crop) -> "Placement":
         """The placement of a box cut out of the model grid."""
-        start = np.add(self.crop.start, inner.start)
-        stop = np.add(self.crop.start, inner.stop)
-        (i0, j0, k0), (i1, j1, k1) = start.tolist(), stop.tolist()
-        return Placement(
-            self.turn, self.resampling, Crop(self.crop.full, (i0, j0, k0), (i1, j1, k1))
-        )
+        start, stop = list(inner.start), list(inner.stop)
+        if self.mirrored:
+            n_i = self.crop.stop[0] - self.crop.start[0]
+            start[0], stop[0] = n_i - inner.stop[0], n_i - inner.start[0]
+        i0, j0, k0 = (a + b for a, b in zip(self.crop.start, start, strict=True))
+        i1, j1, k1 = (a + b for a, b in zip(self.crop.start, stop, strict=True))
+        return replace(self, crop=Crop(self.crop.full, (i0, j0, k0), (i1, j1, k1)))
+
+    def _mirrored_or_not(self, data: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """Exchange right and left where this placement does; doing it twice undoes it."""
+        return np.ascontiguousarray(data[..., ::-1, :, :]) if self.mirrored else data
 
     def undo_box(self, data: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float32], Crop]:
         """Bring one field that is zero outside the model grid back, but only where it can reach.
@@ -265,7 +285,7 @@ class Placement:
             native grid that it fills; it is zero elsewhere.
         """
         source, target = self.resampling.source, self.resampling.target
-        result = data.astype(np.float32, copy=False)
+        result = self._mirrored_or_not(data.astype(np.float32, copy=False))
         start, stop = [0, 0, 0], [0, 0, 0]
         for axis in range(3):
             step = source.spacing_mm[axis] / target.spacing_mm[axis]
