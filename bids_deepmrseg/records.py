@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bids_deepmrseg.imaging.grid import Grid, Placement
 from bids_deepmrseg.imaging.head import PREPROCESSING
-from bids_deepmrseg.tasks import Label, Task
+from bids_deepmrseg.tasks import Label, Place, Task
 
 Status = Literal["done", "skipped", "failed"]
 PLACE_PREPROCESSING = "place-1"  # as imaging.head.PREPROCESSING, for tasks with a region
@@ -57,11 +57,21 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Located:
+    """locate -> prepare: where one place of a task's region lies in a scan."""
+
+    place: Place
+    placement: Placement
+    doubts: tuple[str, ...]  # sentences on what is unusual there and may still be right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """prepare -> segment: what the network sees."""
 
     channels: npt.NDArray[np.float32]  # (C, I, J, K), RAS+, brain tissue near 1
     placement: Placement  # how to get back
+    place: Place | None = None  # that it was cut to; without one, the task's network labels hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +81,7 @@ class Predicted:
     probabilities: npt.NDArray[np.float32]  # (L, I, J, K), sums to 1 over L
     placement: Placement
     n_islands_removed_voxels: int  # model voxels taken from islands that cannot be right
+    place: Place | None = None  # as in Prepared
 
 
 @dataclass(frozen=True, slots=True, eq=False)

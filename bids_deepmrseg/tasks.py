@@ -10,6 +10,8 @@ from bids_deepmrseg.errors import UsageError, WeightsError
 
 BUILTIN_MODELS = Path(__file__).parent / "data" / "models"
 TASK_FILE = "task.toml"
+LARGEST_PLACE_MM = 60.0  # no label that a place is cut around is longer along any axis
+WEIGHTS_RECORD_FILE = "model.json"  # a model folder without it has no weights yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,11 @@ class Task:
         if self.region is not None:
             self._check_places(self.region.places)
 
+    def labels_of(self, place: Place) -> tuple[Label, ...]:
+        """What the networks' classes mean in a place, background left out."""
+        by_index = {label.index: label for label in self.labels}
+        return tuple(by_index[index] for index in place.labels)
+
     def _check_places(self, places: tuple[Place, ...]) -> None:
         """Every label belongs to exactly one place, and all places have as many."""
         listed = [index for place in places for index in place.labels]
@@ -161,10 +168,7 @@ class Task:
     @property
     def network_labels(self) -> tuple[Label, ...]:
         """What the networks tell apart: all labels, or those of the first place of a region."""
-        if self.region is None:
-            return self.labels
-        by_index = {label.index: label for label in self.labels}
-        return tuple(by_index[index] for index in self.region.places[0].labels)
+        return self.labels if self.region is None else self.labels_of(self.region.places[0])
 
     @property
     def n_classes(self) -> int:
@@ -272,6 +276,44 @@ def find_tasks(models_dir: Path | None = None) -> tuple[Task, ...]:
     """Every task that there is a model folder for, sorted by name."""
     tasks = (read_task(folder / TASK_FILE) for folder in find_model_folders(models_dir))
     return tuple(sorted(tasks, key=lambda task: task.name))
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model folder holds the record of weights; whether they are sound shows at load."""
+    return (folder / WEIGHTS_RECORD_FILE).is_file()
+
+
+def find_locator(task: Task, models_dir: Path | None = None) -> Task | None:
+    """The task whose labels show where ``task`` works; ``None`` for tasks on the whole brain.
+
+    Raises
+    ------
+    UsageError
+        If the region names a task that is not there, that has itself a region, that reads other
+        scans, or that lacks a label which a place is cut around.
+    """
+    if task.region is None:
+        return None
+    known = {one.name: one for one in find_tasks(models_dir)}
+    locator = known.get(task.region.task)
+    if locator is None:
+        raise UsageError(
+            f"task {task.name} is located by task {task.region.task!r}, which does not exist; "
+            f"known tasks: {', '.join(known)}"
+        )
+    why = f"task {locator.name} cannot show where {task.name} is to be segmented: it "
+    if locator.region is not None:
+        raise UsageError(f"{why}is itself located by another task")
+    if locator.channels != task.channels[: len(locator.channels)]:
+        raise UsageError(
+            f"{why}reads {', '.join(locator.channels)}, but {task.name} begins with "
+            f"{', '.join(task.channels)}"
+        )
+    named = {label.index for label in locator.labels}
+    for place in task.region.places:
+        if place.located_by not in named:
+            raise UsageError(f"{why}has no label {place.located_by}")
+    return locator
 
 
 def find_model_folder(task: Task, models_dir: Path | None = None) -> Path:

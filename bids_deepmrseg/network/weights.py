@@ -65,6 +65,9 @@ class ModelRecord:
         Version of this package that trained them.
     metrics
         Measured figures.
+    flips
+        Whether axial and coronal networks, which then learned from both, also see the mirror image
+        of what is segmented.
     """
 
     task: str
@@ -76,6 +79,7 @@ class ModelRecord:
     attribution: str
     code_version: str
     metrics: tuple[Metric, ...] = ()
+    flips: bool = False
 
     @property
     def digest(self) -> str:
@@ -115,6 +119,7 @@ def read_record(folder: Path) -> ModelRecord:
             attribution=str(table["attribution"]),
             code_version=str(table["code_version"]),
             metrics=tuple(Metric(str(m["name"]), float(m["value"])) for m in table["metrics"]),
+            flips=bool(table.get("flips", False)),
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(

@@ -10,7 +10,7 @@ from bids_deepmrseg.errors import GeometryError, InputDataError
 from bids_deepmrseg.imaging.grid import Crop, Grid, Placement, plan_resampling, to_ras
 from bids_deepmrseg.imaging.head import find_brain_frame, frame_crop
 from bids_deepmrseg.imaging.nifti import Scan, read_scan
-from bids_deepmrseg.records import Case, Prepared
+from bids_deepmrseg.records import Case, Located, Prepared
 from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ BRIGHTEST = 4.0  # times the tissue intensity; fat and vessels above it carry no
 def prepare(case: Case) -> Prepared:
     """Read the scans of a case and put them on the task's model grid.
 
+    The scans of a task with a region must be crops of its first place, as its training data are;
+    whole scans go to :func:`prepare_places`.
+
     Raises
     ------
     InputDataError
@@ -29,11 +32,50 @@ def prepare(case: Case) -> Prepared:
     GeometryError
         If the scans of a case lie on different grids.
     """
-    scans = tuple(read_scan(file) for file in case.scans)
-    _check_one_grid(scans, case.scans)
+    scans = _read_scans(case)
     prepared = prepare_volumes(tuple(scan.data for scan in scans), scans[0].grid, case.task)
     logger.info("%s: prepared, model grid %s", case.name, prepared.placement.model.shape)
     return prepared
+
+
+def prepare_places(case: Case, located: tuple[Located, ...]) -> tuple[Prepared, ...]:
+    """Read the whole scans of a case and cut the places of its task's region out of them.
+
+    Parameters
+    ----------
+    case
+        Its task has a region.
+    located
+        Where the places lie.
+
+    Returns
+    -------
+    tuple
+        One entry per place, in the same order. Each scan is interpolated once, whole, as
+        :func:`prepare_volumes` does.
+
+    Raises
+    ------
+    InputDataError
+        If a scan cannot be read, or shows nothing in a place.
+    GeometryError
+        If the scans of a case lie on different grids, or on another than the places.
+    """
+    scans = _read_scans(case)
+    if not scans[0].grid.matches(located[0].placement.native):
+        raise GeometryError(f"{case.scans[0]} is not on the grid of the labels that locate places")
+    channels = [
+        located[0].placement.resampling.apply(to_ras(scan.data, scan.grid)[0].astype(np.float32))
+        for scan in scans
+    ]
+    return tuple(
+        Prepared(
+            np.stack([normalise_place(one.placement.cut(channel)) for channel in channels]),
+            one.placement,
+            one.place,
+        )
+        for one in located
+    )
 
 
 def normalise_place(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -108,6 +150,13 @@ def prepare_volumes(
         for c, f in zip(channels, frames, strict=True)
     ]
     return Prepared(np.stack(normalised).astype(np.float32), Placement(turn, resampling, crop))
+
+
+def _read_scans(case: Case) -> tuple[Scan, ...]:
+    """The scans of a case, which lie on one grid."""
+    scans = tuple(read_scan(file) for file in case.scans)
+    _check_one_grid(scans, case.scans)
+    return scans
 
 
 def _check_one_grid(scans: tuple[Scan, ...], files: tuple[Path, ...]) -> None:

@@ -1,6 +1,7 @@
 """Stage 4 of 8: probabilities on the model grid become labels on exactly the native grid."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
     predicted
         Probabilities ``(L, I, J, K)`` on the model grid.
     task
-        Gives the index of every class.
+        Gives the index of every class: those of the place, where this is the answer for one.
     keep_probabilities
         Also return all probabilities on the native grid, float16.
 
@@ -44,7 +45,9 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
     winner, best, total, box = _argmax(foreground, inner, placement)
     background = np.maximum(0, 1 - total)
     wins = best > background
-    indices = np.array([label.index for label in task.network_labels], dtype=np.uint16)
+    place = predicted.place
+    labels = task.network_labels if place is None else task.labels_of(place)
+    indices = np.array([label.index for label in labels], dtype=np.uint16)
     dseg_box = np.where(wins, indices[winner], 0).astype(np.uint16)
     dseg = placement.turn.undo(box.undo(dseg_box))
     confidence = placement.turn.undo(box.undo(np.where(wins, best, background), fill=1))
@@ -56,6 +59,65 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
         if keep_probabilities
         else None,
     )
+
+
+def restore_places(
+    predicted: tuple[Predicted, ...], task: Task, *, keep_probabilities: bool = False
+) -> Segmented:
+    """Bring the answers of all places of a region to the native grid, and make them one.
+
+    Parameters
+    ----------
+    predicted
+        One entry per place.
+    task
+        Has the region.
+    keep_probabilities
+        As for :func:`restore`; classes are in the order of the task's lookup table.
+
+    Returns
+    -------
+    Segmented
+        Where two places claim a voxel, the one that is surer has it. Places that are cut around
+        structures of two sides share none.
+    """
+    restored = [restore(one, task, keep_probabilities=keep_probabilities) for one in predicted]
+    merged = restored[0]
+    for other in restored[1:]:
+        merged = _merge(merged, other)
+    if keep_probabilities:
+        merged = replace(merged, probabilities=_gather(predicted, restored, task))
+    return merged
+
+
+def _merge(one: Segmented, other: Segmented) -> Segmented:
+    """The labels of both; background only where both say so, and then as sure as the less sure."""
+    surer = (other.dseg > 0) & ((one.dseg == 0) | (other.confidence > one.confidence))
+    both_empty = (one.dseg == 0) & (other.dseg == 0)
+    confidence = np.where(surer, other.confidence, one.confidence)
+    confidence[both_empty] = np.minimum(one.confidence, other.confidence)[both_empty]
+    return replace(one, dseg=np.where(surer, other.dseg, one.dseg), confidence=confidence)
+
+
+def _gather(
+    predicted: tuple[Predicted, ...], restored: list[Segmented], task: Task
+) -> npt.NDArray[np.float16]:
+    """Probabilities of all places as classes of the task, background first; they sum to 1."""
+    classes = {label.index: number for number, label in enumerate(task.labels, start=1)}
+    shape = (len(task.labels) + 1, *restored[0].grid.shape)
+    gathered = np.zeros(shape, dtype=np.float16)
+    total = np.zeros(shape[1:], dtype=np.float32)
+    for one, native in zip(predicted, restored, strict=True):
+        if one.place is None or native.probabilities is None:
+            raise ValueError("only the probabilities of places can be gathered")
+        for label, probability in zip(
+            task.labels_of(one.place), native.probabilities[1:], strict=True
+        ):
+            gathered[classes[label.index]] = probability
+            total += probability
+    gathered[1:] /= np.maximum(1, total)
+    gathered[0] = np.maximum(0, 1 - total)
+    return gathered
 
 
 def _reach(foreground: npt.NDArray[np.float32]) -> Crop:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from bids_deepmrseg.network.weights import (
     SLICE_AXIS,
     ModelMember,
     ModelRecord,
+    View,
     label_lines,
     load_network,
     read_record,
@@ -28,6 +30,7 @@ from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
+FLIPPED_VIEWS: tuple[View, ...] = ("axial", "coronal")  # of which right and left are in the slice
 BATCH_SLICES = 4  # larger batches are no faster on a CPU (memory is allocated anew each time)
 CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
 
@@ -69,13 +72,14 @@ def segment(
     device
         Torch device.
     fast
-        Run only the ensemble's first network.
+        Run only the ensemble's first network, and show it no mirror image.
 
     Returns
     -------
     Predicted
-        Probabilities on the same model grid. Where the task is one cluster, probabilities of
-        islands outside of it are given to the background; how many voxels that took is kept.
+        Probabilities on the same model grid. Where the task is one cluster, or is segmented place
+        by place, probabilities of islands outside of the cluster or of the place's largest
+        piece are given to the background; how many voxels that took is kept.
 
     Raises
     ------
@@ -87,15 +91,20 @@ def segment(
     record = read_record(folder)
     check_record(record, task)
     verify(folder, record)
-    members = record.members[:1] if fast else record.members
-    probabilities = _fused(prepared.channels, folder, members, task.n_classes, device)
-    n_removed = _keep_one_cluster(probabilities, task) if task.one_cluster else 0
+    if fast:
+        record = replace(record, members=record.members[:1], flips=False)
+    probabilities = _fused(prepared.channels, folder, record, task, device)
+    n_removed = 0
+    if task.region is not None:
+        n_removed = _keep_one_piece(probabilities)
+    elif task.one_cluster:
+        n_removed = _keep_one_cluster(probabilities, task)
     if not (probabilities[1:] > 0.5).any():
         raise SegmentationError(
-            f"the network found none of the {len(task.labels)} structures of {task.name}; "
+            f"the network found none of the {len(task.network_labels)} structures of {task.name}; "
             "is the scan a brain, of the right contrast, with a right header?"
         )
-    return Predicted(probabilities, prepared.placement, n_removed)
+    return Predicted(probabilities, prepared.placement, n_removed, prepared.place)
 
 
 def check_record(record: ModelRecord, task: Task) -> None:
@@ -117,29 +126,41 @@ def check_record(record: ModelRecord, task: Task) -> None:
 def _fused(
     channels: npt.NDArray[np.float32],
     folder: Path,
-    members: tuple[ModelMember, ...],
-    n_classes: int,
+    record: ModelRecord,
+    task: Task,
     device: str,
 ) -> npt.NDArray[np.float32]:
     """Mean probability over networks, ``(L, I, J, K)``."""
-    total = np.zeros((n_classes, *channels.shape[1:]), dtype=np.float32)
-    for member in members:
-        if member.architecture.n_classes != n_classes:
+    total = np.zeros((task.n_classes, *channels.shape[1:]), dtype=np.float32)
+    for member in record.members:
+        if member.architecture.n_classes != task.n_classes:
             raise WeightsError(
                 f"{folder / member.file} has {member.architecture.n_classes} classes"
             )
         network = fold_normalisation(load_network(folder, member)).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        _add(total, predict_view(network, channels, member))
+        if record.flips and member.view in FLIPPED_VIEWS:
+            _add(total, predict_view(network, channels, member), weight=0.5)
+            flipped = predict_view(network, _mirrored(channels), member)
+            _add(total, _mirrored(flipped)[list(task.mirror_classes)], weight=0.5)
+        else:
+            _add(total, predict_view(network, channels, member))
         logger.info("%s network of %s done", member.view, folder.name)
-    total /= len(members)
+    total /= len(record.members)
     return total
 
 
-def _add(total: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> None:
+def _mirrored(volumes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """``(C, I, J, K)`` with right and left exchanged."""
+    return np.ascontiguousarray(volumes[:, ::-1])
+
+
+def _add(
+    total: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32], *, weight: float = 1
+) -> None:
     """Add class by class: in a scope of its own, so that no class keeps its view's array alive."""
     for number, of_class in enumerate(probabilities):
-        total[number] += of_class
+        total[number] += weight * of_class
 
 
 def predict_view(
@@ -211,6 +232,15 @@ def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int
     probabilities[1:] *= kept
     probabilities[0][~kept] = 1
     return n_removed
+
+
+def _keep_one_piece(probabilities: npt.NDArray[np.float32]) -> int:
+    """Give all but the largest piece of all classes together to the background; count voxels."""
+    found = probabilities.argmax(axis=0) > 0
+    stray = found & ~_largest_piece(found)
+    probabilities[1:] *= ~stray
+    probabilities[0][stray] = 1
+    return int(stray.sum())
 
 
 def _largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
