@@ -1,4 +1,4 @@
-"""``deepmrseg-evaluate crossval`` and ``merge``: the paper's protocol, whole or in pieces."""
+"""``deepmrseg-evaluate crossval``, ``merge`` and ``ensemble``: the protocol, and its networks."""
 
 import argparse
 import sys
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bids_deepmrseg.training.crossval import Protocol
 
 NETWORKS = ("deepmrseg", "unet")
+VIEWS = ("axial", "coronal", "sagittal")  # those of network/weights.py, which imports torch
 
 
 def add_crossval(p: argparse.ArgumentParser) -> None:
@@ -58,6 +59,16 @@ def add_merge(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_ensemble(p: argparse.ArgumentParser) -> None:
+    """Flags of the verb ``ensemble``."""
+    p.add_argument("models", type=Path, nargs="+", help="model folders, as those of all folds")
+    p.add_argument(
+        "--into", type=Path, required=True, metavar="FOLDER", help="model folder to write"
+    )
+    p.add_argument("--view", nargs="+", choices=VIEWS, default=[], help="only these, in this order")
+    p.add_argument("--flips", action="store_true", help="the ensemble also sees mirror images")
+
+
 def crossval(arguments: argparse.Namespace) -> None:
     """Train and measure fold by fold."""
     from bids_deepmrseg.training.crossval import run_protocol
@@ -72,6 +83,15 @@ def merge(arguments: argparse.Namespace) -> None:
 
     for file in merge_runs(tuple(arguments.runs), arguments.into.parent, arguments.into.name):
         print(file)
+
+
+def ensemble(arguments: argparse.Namespace) -> None:
+    """Make one model of the networks of many folds."""
+    from bids_deepmrseg.training.ensemble import gather_ensemble
+
+    models, views = tuple(arguments.models), tuple(arguments.view)
+    record = gather_ensemble(models, arguments.into, views=views, flips=arguments.flips)
+    print(f"{arguments.into}: {len(record.members)} networks")
 
 
 def protocol_from(arguments: argparse.Namespace) -> "Protocol":
