@@ -17,7 +17,9 @@ def lay_out(decathlon: Path, dataset: Path) -> int:
     description = {"Name": "Decathlon Task04 hippocampus crops", "BIDSVersion": "1.10.0"}
     dataset.mkdir(parents=True, exist_ok=True)
     (dataset / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
-    crops = sorted((decathlon / "images").glob("hippocampus_*.nii.gz"))
+    images = "images" if (decathlon / "images").is_dir() else "imagesTr"
+    labels = decathlon / images.replace("images", "labels")
+    crops = sorted((decathlon / images).glob("hippocampus_*.nii.gz"))
     for image in crops:
         number = int(re.findall(r"\d+", image.name)[0])
         person, run = (number + 1) // 2, (number + 1) % 2 + 1
@@ -25,7 +27,7 @@ def lay_out(decathlon: Path, dataset: Path) -> int:
         anat.mkdir(parents=True, exist_ok=True)
         stem = f"sub-{person:03d}_run-{run}"
         shutil.copyfile(image, anat / f"{stem}_T1w.nii.gz")
-        shutil.copyfile(decathlon / "labels" / image.name, anat / f"{stem}_dseg.nii.gz")
+        shutil.copyfile(labels / image.name, anat / f"{stem}_dseg.nii.gz")
     return len(crops)
 
 
