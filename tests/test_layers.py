@@ -25,7 +25,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FENCES = {
     "argparse": ("cli/",),
     "bids": ("stages/discover.py",),
-    "matplotlib": ("stages/report.py",),
+    "matplotlib": ("stages/report.py", "evaluation/plots.py"),
     "nibabel": ("imaging/",),
     "nipype": ("pipeline/",),
     "safetensors": ("network/", "training/"),

@@ -4,11 +4,12 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from bids_deepmrseg.cli import crossval
 from bids_deepmrseg.errors import DeepMRSegError
 
 
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="segment labelled scans and write per-case results")
     run.add_argument("task", help="name of a known task")
     run.add_argument("labelled", type=Path, help="sub-*/anat folders, each with a _dseg file")
-    run.add_argument("results", type=Path, help="TSV to write, one row per subject and structure")
+    run.add_argument("results", type=Path, help="TSV to write, one row per scan and structure")
     run.add_argument("--subjects", nargs="+", default=[], metavar="SUB", help="only these")
     run.add_argument(
         "--freesurfer", action="store_true", help="the labels carry FreeSurfer's numbers"
@@ -29,14 +30,28 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--models-dir", type=Path)
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     run.add_argument("--fast", action="store_true", help="only the first view")
-    render = verbs.add_parser("render", help="put tables of results into a document")
-    render.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
+    render = verbs.add_parser("render", help="put tables and figures of results into a document")
+    render.add_argument(
+        "results",
+        type=Path,
+        nargs="+",
+        help="TSVs of results (NAME.tsv), of the networks behind them (NAME_folds.tsv), and logs "
+        "of trainings (training_TASK_*.tsv)",
+    )
     render.add_argument(
         "--into",
         type=Path,
         metavar="DOCUMENT",
-        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each file NAME.tsv; "
-        "without it the tables are printed",
+        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each NAME.tsv, and "
+        "for training_TASK; figures are drawn into the folder figures beside the results. "
+        "Without it the tables are printed",
+    )
+    crossval.add_crossval(
+        verbs.add_parser("crossval", help="train and measure on folds of persons, resumably")
+    )
+    crossval.add_merge(verbs.add_parser("merge", help="gather the folds that crossval finished"))
+    crossval.add_ensemble(
+        verbs.add_parser("ensemble", help="make one model of many folds' networks")
     )
     record = verbs.add_parser("record", help="write means of results into a model's record")
     record.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
@@ -49,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        {"run": _run, "render": _render, "record": _record}[arguments.verb](arguments)
+        VERBS[arguments.verb](arguments)
     except DeepMRSegError as error:
         print(f"deepmrseg-evaluate: {error}", file=sys.stderr)
         return error.exit_code
@@ -83,21 +98,15 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> None:
-    """Tables of committed results, printed or put into a document."""
-    from bids_deepmrseg.evaluation.results import read_results
-    from bids_deepmrseg.evaluation.tables import (
-        accuracy_table,
-        put_between_markers,
-        subject_table,
-    )
+    """Tables and figures of committed results put into a document, or tables printed."""
+    from bids_deepmrseg.evaluation.render import put_into, render
 
-    for file in arguments.results:
-        results = read_results(file)
-        text = f"{accuracy_table(results)}\n\n{subject_table(results)}"
-        if arguments.into is None:
-            print(f"{file.stem}\n\n{text}\n")
-        else:
-            put_between_markers(arguments.into, file.stem, text)
+    sections = render(arguments.results, draw=arguments.into is not None)
+    if arguments.into is not None:
+        put_into(arguments.into, sections)
+        return
+    for section in sections:
+        print(f"{section.name}\n\n{section.text}\n")
 
 
 def _record(arguments: argparse.Namespace) -> None:
@@ -112,6 +121,16 @@ def _record(arguments: argparse.Namespace) -> None:
     write_record(arguments.model, replace(read_record(arguments.model), metrics=tuple(metrics)))
     for metric in metrics:
         print(f"{metric.name}: {metric.value}")
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": _run,
+    "render": _render,
+    "record": _record,
+    "crossval": crossval.crossval,
+    "merge": crossval.merge,
+    "ensemble": crossval.ensemble,
+}
 
 
 def entry() -> None:

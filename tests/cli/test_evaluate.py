@@ -49,15 +49,25 @@ def test_rendering_replaces_what_stands_between_the_markers(tmp_path: Path) -> N
     assert _run(tmp_path) == 0
     document = tmp_path / "accuracy.md"
     document.write_text(
-        "before\n<!-- begin tiny_made -->\nold\n<!-- end tiny_made -->\nafter\n", encoding="utf-8"
+        "before\n<!-- begin tiny_made -->\nstale\n<!-- end tiny_made -->\nafter\n", encoding="utf-8"
     )
     for _ in range(2):
         assert main(["render", str(tmp_path / "tiny_made.tsv"), "--into", str(document)]) == 0
     text = document.read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- begin tiny_made -->\n| structure |")
+    assert text.startswith("before\n<!-- begin tiny_made -->\n- DeepMRSeg: 1 repeat")
     assert text.endswith("<!-- end tiny_made -->\nafter\n")
-    assert text.count("Left Blob") >= 1
-    assert "old" not in text
+    assert "| Left Blob | DeepMRSeg |" in text
+    assert "stale" not in text
+
+
+def test_without_a_document_the_tables_are_printed_and_nothing_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path) == 0
+    capsys.readouterr()
+    assert main(["render", str(tmp_path / "tiny_made.tsv")]) == 0
+    assert "| Left Blob | DeepMRSeg |" in capsys.readouterr().out
+    assert not (tmp_path / "figures").exists()
 
 
 def test_a_document_without_the_place_is_refused(

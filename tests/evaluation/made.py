@@ -61,3 +61,9 @@ def make_fold(network: str = "deepmrseg", *, repeat: int = 1, fold: int = 1) -> 
         recipe="manual-outlines",
         seed=7,
     )
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    """Rows of a markdown table by their first cell."""
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
+    return {row[0]: row[1:] for row in rows[2:]}
