@@ -6,7 +6,8 @@ from pathlib import Path
 from bids_deepmrseg.errors import InputDataError
 from bids_deepmrseg.files import read_tsv
 
-PREFIX = "training_"  # training_<task>_<whatever tells networks apart>.tsv
+# training_<task>_<whatever tells networks apart>.tsv, of a cross-validation with _fold-<F>
+PREFIX = "training_"
 FAMILIES = ("unet", "deepmrseg")
 VIEWS = ("axial", "coronal", "sagittal")
 
@@ -40,6 +41,11 @@ class TrainingLog:
     mean_f1: tuple[float, ...]
     n_steps: int
     training_s: float
+
+    @property
+    def is_of_fold(self) -> bool:
+        """Whether the network was trained for one fold of a cross-validation."""
+        return any(part.startswith("fold-") for part in self.name.split("_"))
 
     @property
     def family(self) -> str:

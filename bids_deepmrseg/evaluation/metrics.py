@@ -1,7 +1,9 @@
 """Agreement of a segmentation with a reference (paper, section 4).
 
 Empty masks: a structure that neither reference nor segmentation shows was not measured and is
-``nan``; one that only one of them shows scores 0. Means leave ``nan`` out and say how many.
+``nan``. Where only one of them shows it, F1 and F2 are 0; balanced accuracy is 0.5 where the
+segmentation lacks it (all of the background is right), and 0 where the reference does. Means leave
+``nan`` out and say how many.
 """
 
 import math

@@ -2,7 +2,8 @@
 
 ``<name>.tsv`` are per-case results, and go with their figures between the markers of ``<name>``;
 ``<name>_folds.tsv`` says what was trained for them; ``<task>_crossval.tsv`` stands beside the
-paper's numbers; ``training_<task>_*.tsv`` are drawn between the markers of ``training_<task>``.
+paper's numbers; ``training_<task>_*.tsv`` are drawn between the markers of ``training_<task>``,
+those of folds between the markers of ``training_<task>_crossval``.
 """
 
 import os
@@ -122,8 +123,8 @@ def _results_section(
     if is_crossval and file.stem not in folds:
         raise UsageError(f"{file} needs {file.stem}{FOLDS}.tsv: name both files")
     task = file.stem.partition("_")[0]
-    behind = [log for log in logs if log.task == task]
-    above = standing(results, folds.get(file.stem, ()), () if is_crossval else behind)
+    behind = [log for log in logs if log.task == task and log.is_of_fold is is_crossval]
+    above = standing(results, folds.get(file.stem, ()), behind)
     text = "\n\n".join([above, *_tables(results, task, is_crossval=is_crossval)])
     figures = tuple(_figures(file, results, draw=draw))
     return Section(name=file.stem, text=text, figures=figures)
@@ -176,14 +177,19 @@ def _figures(file: Path, results: tuple[Result, ...], *, draw: bool) -> Iterator
 
 
 def _log_sections(logs: dict[Path, TrainingLog], *, draw: bool) -> Iterator[Section]:
-    """A figure of training curves for each task."""
-    for task in sorted({log.task for log in logs.values()}):
-        of_task = {file: log for file, log in logs.items() if log.task == task}
-        name = f"{PREFIX}{task}"
+    """A figure of training curves for each task, and one for its cross-validation."""
+    names = {file: _log_section_name(log) for file, log in logs.items()}
+    for name in sorted(set(names.values())):
+        files = [file for file in logs if names[file] == name]
         picture = Figure(
-            title=f"{task}: training curves of {len(of_task)} trainings",
-            file=next(iter(of_task)).parent / FIGURES / f"{name}.svg",
+            title=f"Training curves of {len(files)} trainings",
+            file=files[0].parent / FIGURES / f"{name}.svg",
         )
         if draw:
-            draw_curves(tuple(of_task.values()), picture.file)
+            draw_curves([logs[file] for file in files], picture.file)
         yield Section(name=name, text="", figures=(picture,) if draw else ())
+
+
+def _log_section_name(log: TrainingLog) -> str:
+    """Name of the section that shows a log."""
+    return f"{PREFIX}{log.task}{CROSSVAL if log.is_of_fold else ''}"

@@ -18,12 +18,14 @@ def test_a_log_is_read_by_epoch(tmp_path: Path) -> None:
     assert (log.task, log.family, log.view) == ("tiny", "unet", "coronal")
     assert (log.epochs, log.loss, log.mean_f1) == ((1, 2), (1.5, 0.9), (0.1, 0.4))
     assert (log.n_steps, log.training_s) == (300, 121)
+    assert log.is_of_fold
 
 
 def test_a_name_without_network_is_deepmrseg_and_may_lack_a_view(tmp_path: Path) -> None:
     file = tmp_path / "training_tiny_any-head.tsv"
     file.write_text(TEXT, encoding="utf-8")
     assert (read_log(file).family, read_log(file).view) == ("deepmrseg", "")
+    assert not read_log(file).is_of_fold
 
 
 @pytest.mark.parametrize("text", ["epoch\tstep\n1\t2\n", TEXT.partition("\n")[0] + "\n"])

@@ -63,6 +63,19 @@ def test_figures_are_drawn_beside_the_results_and_linked_from_the_document(tmp_p
         assert (log.parent / "figures" / f"{name}.svg").is_file()
 
 
+def test_trainings_of_folds_stand_by_themselves(tmp_path: Path) -> None:
+    logs = [tmp_path / f"training_made_unet_axial{part}.tsv" for part in ("", "_repeat-1_fold-2")]
+    for log in logs:
+        log.write_text(TEXT, encoding="utf-8")
+    sections = render([*logs, write(tmp_path, "made_heldout")], draw=False)
+    assert [s.name for s in sections] == [
+        "made_heldout",
+        "training_made",
+        "training_made_crossval",
+    ]
+    assert "fold-2" not in sections[0].text
+
+
 def test_too_few_scans_are_not_drawn(tmp_path: Path) -> None:
     (section,) = render([write(tmp_path, "made_heldout", PLAIN[:4])], draw=True)
     assert section.figures == ()
