@@ -42,7 +42,7 @@ class Paired:
 
 
 def compare_networks(results: Sequence[Result], first: str, second: str) -> tuple[Paired, ...]:
-    """Test every metric of every structure, and of their average, between two networks.
+    """Test every metric of every structure, and of their average if several, of two networks.
 
     Parameters
     ----------
@@ -58,10 +58,9 @@ def compare_networks(results: Sequence[Result], first: str, second: str) -> tupl
     """
     differences = _differences(frame_of(results), first, second)
     average = differences.groupby(["scan", "repeat", "subject"], as_index=False)[TESTED].mean()
-    everything = [
-        *differences.groupby("structure", sort=False),
-        (AVERAGE, average),
-    ]
+    everything = list(differences.groupby("structure", sort=False))
+    if len(everything) > 1:
+        everything.append((AVERAGE, average))
     raw = [
         _test(str(name), metric, rows.groupby("subject")[metric].mean().dropna())
         for name, rows in everything

@@ -134,7 +134,8 @@ def _tables(results: tuple[Result, ...], task: str, *, is_crossval: bool) -> Ite
     """Every table of a file of results, each with its sentence."""
     published = published_for(task) if is_crossval else ()
     yield accuracy_table(results, published)
-    yield rho_c_of_structures(results, published)
+    if len({r.structure for r in results}) > 1:
+        yield rho_c_of_structures(results, published)
     networks = in_order(r.network for r in results)
     if set(NETWORKS) <= set(networks):
         yield _tests(results)

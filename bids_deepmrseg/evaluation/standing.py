@@ -33,17 +33,19 @@ def standing(
 
 
 def _measured(results: Sequence[Result], network: str) -> str:
-    """Repeats, folds, people and scans that one network was measured on."""
+    """Repeats, folds, people and scans of one network, and what it missed altogether."""
     rows = [r for r in results if r.network == network]
     folds_of = {repeat: {r.fold for r in rows if r.repeat == repeat} for repeat in _repeats(rows)}
     most = max(len(folds) for folds in folds_of.values())
     partly = [repeat for repeat, folds in folds_of.items() if len(folds) < most]
     unfinished = f" (repeat {', '.join(map(str, partly))}: fewer folds)" if partly else ""
-    shown = next(r.ensemble for r in headline(rows))
+    shown = headline(rows)
+    n_missed = sum(r.is_missed for r in shown)
+    missed = f" missed {_count(n_missed, 'structure')} of {len(shown)};" if n_missed else ""
     return (
         f"{NETWORKS.get(network, network)}: {_count(len(folds_of), 'repeat')} of "
         f"{_count(most, 'fold')}{unfinished}; {_count(len({r.subject for r in rows}), 'person')}, "
-        f"{_count(len({r.scan for r in rows}), 'scan')}; shown: {shown}."
+        f"{_count(len({r.scan for r in rows}), 'scan')};{missed} shown: {shown[0].ensemble}."
     )
 
 

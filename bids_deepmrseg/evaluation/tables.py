@@ -44,7 +44,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def accuracy_table(results: Sequence[Result], published: tuple[Published, ...] = ()) -> str:
-    """A table like the paper's: a row per structure and network, then their averages.
+    """A table like the paper's: a row per structure and network, then averages if several.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def accuracy_table(results: Sequence[Result], published: tuple[Published, ...] =
     names = list(dict.fromkeys(s.name for rows in by_network.values() for s in rows[:-1]))
     found = {(n, s.name): s for n, rows in by_network.items() for s in rows}
     rows: list[tuple[str, ...]] = []
-    for name in (*names, AVERAGE):
+    for name in (*names, AVERAGE) if len(names) > 1 else names:
         title = f"**average of {len(names)}**" if name == AVERAGE else name
         for network in networks:
             if summary := found.get((network, name)):

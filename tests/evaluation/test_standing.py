@@ -30,6 +30,15 @@ def test_people_scans_repeats_and_folds_are_counted() -> None:
     assert "(repeat 2: fewer folds)" in standing(results[:-2])
 
 
+def test_structures_that_only_one_map_has_are_counted_as_missed() -> None:
+    seen, missed = (
+        make_result("sub-01", name, 0.5, volume_ml=volume_ml, reference_volume_ml=1)
+        for name, volume_ml in (("Left Blob", 1.0), ("Right Blob", 0.0))
+    )
+    assert "missed 1 structure of 2;" in standing([seen, missed])
+    assert "missed" not in standing([seen])
+
+
 def test_trainings_of_the_folds_are_summed() -> None:
     folds = (make_fold(), replace(make_fold(fold=2), n_training_scans=7, training_s=38.5))
     text = standing([make_result("sub-01", "Blob", 0.5)], folds)
