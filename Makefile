@@ -8,7 +8,7 @@ DEMO := demo
 # by file: what a file makes once is then made once, not once in each process
 TEST_OPTIONS ?= -n 2 --dist loadfile
 
-.PHONY: help demo model test lint types check clean
+.PHONY: help demo model model-hippocampus test lint types check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,6 +41,14 @@ model: $(INSTALLED)
 	$(TRAIN) $(RUNS)/any-head --recipe any-head $(TRAIN_OPTIONS)
 	$(TRAIN) $(RUNS)/manual-outlines --recipe manual-outlines \
 	  --start-from $(RUNS)/any-head/deepbrain $(TRAIN_OPTIONS)
+
+# As above, DECATHLON being the folder of Task04 (docs/models/hippocampus.md).
+model-hippocampus: $(INSTALLED)
+	$(BIN)/python docs/models/make_hippocampus_dataset.py $(DECATHLON) $(RUNS)/bids
+	$(BIN)/deepmrseg-evaluate crossval hippocampus $(RUNS)/bids $(RUNS)/crossval --recipe place \
+	  --network deepmrseg --data-card docs/models/hippocampus_data.toml
+	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/crossval/deepmrseg/repeat-1_fold-*/hippocampus \
+	  --into $(RUNS)/hippocampus
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_OPTIONS)

@@ -4,12 +4,14 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bids_deepmrseg.errors import UsageError, WeightsError
 
 BUILTIN_MODELS = Path(__file__).parent / "data" / "models"
 TASK_FILE = "task.toml"
+Direction = Literal["R", "A", "S"]
+DIRECTIONS: tuple[Direction, ...] = ("R", "A", "S")
 LARGEST_PLACE_MM = 60.0  # no label that a place is cut around is longer along any axis
 WEIGHTS_RECORD_FILE = "model.json"  # a model folder without it has no weights yet
 
@@ -86,11 +88,15 @@ class Region:
         What is kept around them along right-left, back-front and foot-head.
     places
         What is cut out. Training data show the first place, unmirrored, and nothing else.
+    parted_along
+        ``R``, ``A`` or ``S`` where the protocol of the labels parts the two of a place by a plane
+        across that direction, the first label lying further along it; ``None`` elsewhere.
     """
 
     task: str
     margin_mm: tuple[float, float, float]
     places: tuple[Place, ...]
+    parted_along: Direction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +168,11 @@ class Task:
         listed = [index for place in places for index in place.labels]
         if sorted(listed) != sorted(label.index for label in self.labels):
             raise UsageError(f"task {self.name}: each label must belong to exactly one place")
-        if len({len(place.labels) for place in places}) != 1:
+        sizes = {len(place.labels) for place in places}
+        if len(sizes) != 1:
             raise UsageError(f"task {self.name}: its places must have equally many labels")
+        if self.region is not None and self.region.parted_along is not None and sizes != {2}:
+            raise UsageError(f"task {self.name}: only two labels can be parted by a plane")
 
     @property
     def network_labels(self) -> tuple[Label, ...]:
@@ -174,6 +183,16 @@ class Task:
     def n_classes(self) -> int:
         """Network output channels, background included."""
         return len(self.network_labels) + 1
+
+    @property
+    def extent_mm(self) -> tuple[float, float, float]:
+        """The model grid at its largest."""
+        if self.region is not None:
+            i, j, k = self.region.margin_mm
+            return LARGEST_PLACE_MM + 2 * i, LARGEST_PLACE_MM + 2 * j, LARGEST_PLACE_MM + 2 * k
+        if self.field_of_view_mm is None:
+            raise UsageError(f"task {self.name} needs a field_of_view_mm or a region")
+        return self.field_of_view_mm
 
     @property
     def space(self) -> str:
@@ -239,7 +258,22 @@ def _region(table: dict[str, Any]) -> Region:
         )
         for row in table["places"]
     )
-    return Region(task=str(table["task"]), margin_mm=_extent(table["margin_mm"]), places=places)
+    return Region(
+        task=str(table["task"]),
+        margin_mm=_extent(table["margin_mm"]),
+        places=places,
+        parted_along=_direction(table.get("parted_along")),
+    )
+
+
+def _direction(text: str | None) -> Direction | None:
+    """One of the three directions, or none."""
+    for direction in DIRECTIONS:
+        if direction == text:
+            return direction
+    if text is not None:
+        raise ValueError(f"parted_along must be R, A or S, not {text!r}")
+    return None
 
 
 def _label(row: dict[str, str | int | list[float]]) -> Label:

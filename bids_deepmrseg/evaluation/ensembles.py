@@ -20,6 +20,7 @@ from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import predict_view
+from bids_deepmrseg.stages.tidy import tidy
 from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def compare_ensembles(
         answers = [_answer(network, prepared.channels, task) for network in networks]
         reference, grid = read_label_map(scan.reference)
         for name, probabilities in _fusions(answers):
-            predicted = Predicted(probabilities, prepared.placement, 0)
+            n_removed = tidy(probabilities, task)
+            predicted = Predicted(probabilities, prepared.placement, n_removed)
             segmented = restore(predicted, task)
             if not grid.matches(segmented.grid):
                 raise InputDataError(f"{scan.reference} is not on the grid of its scan")

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
 from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
-from bids_deepmrseg.imaging.grid import crop_to
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import (
     SLICE_AXIS,
@@ -26,13 +24,13 @@ from bids_deepmrseg.network.weights import (
     verify,
 )
 from bids_deepmrseg.records import Predicted, Prepared, preprocessing_of
+from bids_deepmrseg.stages.tidy import tidy
 from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
 FLIPPED_VIEWS: tuple[View, ...] = ("axial", "coronal")  # of which right and left are in the slice
 BATCH_SLICES = 4  # larger batches are no faster on a CPU (memory is allocated anew each time)
-CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
 
 
 def pick_device(name: str) -> str:
@@ -77,9 +75,7 @@ def segment(
     Returns
     -------
     Predicted
-        Probabilities on the same model grid. Where the task is one cluster, or is segmented place
-        by place, probabilities of islands outside of the cluster or of the place's largest
-        piece are given to the background; how many voxels that took is kept.
+        Probabilities on the same model grid, after :func:`bids_deepmrseg.stages.tidy.tidy`.
 
     Raises
     ------
@@ -94,11 +90,7 @@ def segment(
     if fast:
         record = replace(record, members=record.members[:1], flips=False)
     probabilities = _fused(prepared.channels, folder, record, task, device)
-    n_removed = 0
-    if task.region is not None:
-        n_removed = _keep_one_piece(probabilities)
-    elif task.one_cluster:
-        n_removed = _keep_one_cluster(probabilities, task)
+    n_removed = tidy(probabilities, task)
     if not (probabilities[1:] > 0.5).any():
         raise SegmentationError(
             f"the network found none of the {len(task.network_labels)} structures of {task.name}; "
@@ -208,47 +200,3 @@ def _batches(n_slices: int) -> Iterator[slice]:
     """Consecutive runs of slices."""
     for start in range(0, n_slices, BATCH_SLICES):
         yield slice(start, min(start + BATCH_SLICES, n_slices))
-
-
-def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int:
-    """Give what lies far from the main cluster to the background; count the voxels that changed.
-
-    First the largest cluster of all structures together, closed over gaps of 6 mm, then within
-    it the largest connected piece of each structure.
-    """
-    labels = probabilities.argmax(axis=0)
-    if not labels.any():
-        return 0
-    gap = max(1, round(CLUSTER_GAP_MM / task.spacing_mm / 2))
-    box = crop_to(labels > 0, margin=gap + 1)
-    near = ndimage.binary_dilation(box.apply(labels) > 0, iterations=gap)
-    main = box.undo(_largest_piece(near))
-    stray = (labels > 0) & ~main
-    for number in range(1, len(probabilities)):
-        mine = box.apply((labels == number) & main)
-        stray |= box.undo(mine & ~_largest_piece(mine))
-    n_removed = int(stray.sum())
-    kept = main & ~stray
-    probabilities[1:] *= kept
-    probabilities[0][~kept] = 1
-    return n_removed
-
-
-def _keep_one_piece(probabilities: npt.NDArray[np.float32]) -> int:
-    """Give all but the largest piece of all classes together to the background; count voxels."""
-    found = probabilities.argmax(axis=0) > 0
-    stray = found & ~_largest_piece(found)
-    probabilities[1:] *= ~stray
-    probabilities[0][stray] = 1
-    return int(stray.sum())
-
-
-def _largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The connected piece (faces, edges and corners) with the most voxels."""
-    pieces, n_pieces = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    if n_pieces < 2:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    largest: npt.NDArray[np.bool_] = pieces == sizes.argmax()
-    return largest

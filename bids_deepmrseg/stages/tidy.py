@@ -1,0 +1,95 @@
+"""After the networks: what is known about a task beforehand corrects what they cannot see."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from bids_deepmrseg.imaging.grid import crop_to
+from bids_deepmrseg.tasks import DIRECTIONS, Task
+
+CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
+
+
+def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
+    """Take islands away, and put the border of parted labels where the task says it runs.
+
+    Parameters
+    ----------
+    probabilities
+        ``(L, I, J, K)`` of a whole head, or of one place of a region; changed in place, their
+        sum over classes stays 1.
+    task
+        Says whether its labels are one cluster, or lie in places, and how they are parted.
+
+    Returns
+    -------
+    int
+        Voxels that were taken from islands and given to the background.
+    """
+    if task.region is None:
+        return _keep_one_cluster(probabilities, task) if task.one_cluster else 0
+    if task.region.parted_along is not None:
+        _part(probabilities, DIRECTIONS.index(task.region.parted_along))
+    return _keep_one_piece(probabilities)
+
+
+def _part(probabilities: npt.NDArray[np.float32], axis: int) -> None:
+    """Part two labels by the plane that most of the evidence supports.
+
+    Every slice across ``axis`` is given to one of the two: the first label lies above the plane
+    and the second below it. Single slices are poor judges of such a border; all of them
+    together are a better one.
+    """
+    others = tuple(a for a in range(3) if a != axis)
+    first, second = (probabilities[c].sum(axis=others, dtype=np.float64) for c in (1, 2))
+    below = np.concatenate([[0.0], np.cumsum(second)])  # evidence of planes before slice 0, 1, ...
+    above = np.concatenate([np.cumsum(first[::-1])[::-1], [0.0]])
+    plane = int(np.argmax(below + above))
+    both = np.moveaxis(probabilities[1:3], axis + 1, 1)
+    either = both.sum(axis=0)
+    both[0, plane:], both[0, :plane] = either[plane:], 0
+    both[1, :plane], both[1, plane:] = either[:plane], 0
+
+
+def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int:
+    """Give what lies far from the main cluster to the background; count the voxels that changed.
+
+    First the largest cluster of all structures together, closed over gaps of 6 mm, then within
+    it the largest connected piece of each structure.
+    """
+    labels = probabilities.argmax(axis=0)
+    if not labels.any():
+        return 0
+    gap = max(1, round(CLUSTER_GAP_MM / task.spacing_mm / 2))
+    box = crop_to(labels > 0, margin=gap + 1)
+    near = ndimage.binary_dilation(box.apply(labels) > 0, iterations=gap)
+    main = box.undo(_largest_piece(near))
+    stray = (labels > 0) & ~main
+    for number in range(1, len(probabilities)):
+        mine = box.apply((labels == number) & main)
+        stray |= box.undo(mine & ~_largest_piece(mine))
+    n_removed = int(stray.sum())
+    kept = main & ~stray
+    probabilities[1:] *= kept
+    probabilities[0][~kept] = 1
+    return n_removed
+
+
+def _keep_one_piece(probabilities: npt.NDArray[np.float32]) -> int:
+    """Give all but the largest piece of all classes together to the background; count voxels."""
+    found = probabilities.argmax(axis=0) > 0
+    stray = found & ~_largest_piece(found)
+    probabilities[1:] *= ~stray
+    probabilities[0][stray] = 1
+    return int(stray.sum())
+
+
+def _largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The connected piece (faces, edges and corners) with the most voxels."""
+    pieces, n_pieces = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if n_pieces < 2:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    largest: npt.NDArray[np.bool_] = pieces == sizes.argmax()
+    return largest
