@@ -7,12 +7,19 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, read_command
-from bids_deepmrseg.errors import DeepMRSegError, UsageError
+from bids_deepmrseg.errors import DeepMRSegError, UsageError, WeightsError
 from bids_deepmrseg.settings import RunSettings
-from bids_deepmrseg.tasks import Task, find_tasks
+from bids_deepmrseg.tasks import (
+    Task,
+    find_locator,
+    find_model_folder,
+    find_tasks,
+    has_weights,
+)
 
 if TYPE_CHECKING:
     from bids_deepmrseg.records import Outcome
@@ -56,17 +63,33 @@ def entry() -> None:
 
 
 def choose_tasks(settings: RunSettings) -> tuple[Task, ...]:
-    """The tasks asked for, or all there are.
+    """The tasks asked for, or all that have weights.
 
     Raises
     ------
     UsageError
-        If there is no task of a name that was asked for.
+        If there is no task of a name that was asked for, or the task that would show it where to
+        look cannot do so.
+    WeightsError
+        If a task that was asked for, or the one that locates it, has no weights.
     """
     tasks = {task.name: task for task in find_tasks(settings.models_dir)}
     if unknown := [name for name in settings.tasks if name not in tasks]:
         raise UsageError(f"there is no task {unknown[0]!r}; known tasks: {', '.join(tasks)}")
-    return tuple(tasks[name] for name in settings.tasks or tasks)
+    lacking = {name: _without_weights(tasks[name], settings) for name in settings.tasks or tasks}
+    able = tuple(tasks[name] for name, folders in lacking.items() if not folders)
+    if not able or len(able) < len(settings.tasks):
+        name, folders = next((name, folders) for name, folders in lacking.items() if folders)
+        raise WeightsError(f"task {name} cannot run: there are no weights in {folders[0]}")
+    return able
+
+
+def _without_weights(task: Task, settings: RunSettings) -> tuple[Path, ...]:
+    """Model folders that a task needs and that hold no weights."""
+    locator = find_locator(task, settings.models_dir)
+    needed = (task,) if locator is None else (task, locator)
+    folders = (find_model_folder(one, settings.models_dir) for one in needed)
+    return tuple(folder for folder in folders if not has_weights(folder))
 
 
 def _group(settings: RunSettings) -> int:

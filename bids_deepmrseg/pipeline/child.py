@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Generic, TypeVar, TypeVarTuple
 
 from bids_deepmrseg.errors import DeepMRSegError, ResourceError
-from bids_deepmrseg.pipeline.handoff import save_segmented
-from bids_deepmrseg.records import Case
+from bids_deepmrseg.pipeline.handoff import load_provenance, load_segmented, save_segmented
+from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.stages.write import Provenance
+from bids_deepmrseg.tasks import Task
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -163,6 +164,15 @@ def _limited_threads(n_threads: int) -> Iterator[None]:
                 os.environ[variable] = value
 
 
+@dataclass(frozen=True, slots=True)
+class LocatorFiles:
+    """What the task that shows where to look has left behind: labels, and what made them."""
+
+    task: Task
+    segmented_file: Path
+    provenance_file: Path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRequest:
     """What the child is asked to do.
@@ -181,6 +191,8 @@ class SegmentRequest:
         Whether to keep the probability of every label.
     file
         Where the answer is to be saved.
+    locator
+        For a task with a region, the answer of the task that it is located by.
     """
 
     case: Case
@@ -189,24 +201,27 @@ class SegmentRequest:
     fast: bool
     keep_probabilities: bool
     file: Path
+    locator: LocatorFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The answer for a case, and what its sidecar has to tell of how it was come by."""
+
+    segmented: Segmented
+    n_islands_removed_voxels: int
+    doubts: tuple[str, ...] = ()
 
 
 def segment_case(request: SegmentRequest) -> Provenance:
     """Prepare, segment and restore a case, save the answer, and tell what made it."""
     # only children import torch: the processes that wait for them stay small
     from bids_deepmrseg.network.weights import read_record  # noqa: PLC0415 - see above
-    from bids_deepmrseg.stages.prepare import prepare  # noqa: PLC0415 - see above
-    from bids_deepmrseg.stages.restore import restore  # noqa: PLC0415 - see above
-    from bids_deepmrseg.stages.segment import segment  # noqa: PLC0415 - see above
 
-    task = request.case.task
     record = read_record(request.model_folder)
-    prepared = prepare(request.case)
-    predicted = segment(
-        prepared, request.model_folder, task, device=request.device, fast=request.fast
-    )
-    segmented = restore(predicted, task, keep_probabilities=request.keep_probabilities)
-    save_segmented(segmented, request.file)
+    locator = request.locator
+    found = _segment_whole(request) if locator is None else _segment_places(request, locator)
+    save_segmented(found.segmented, request.file)
     return Provenance(
         code_version=version("bids-deepmrseg"),
         torch_version=version("torch"),
@@ -217,5 +232,47 @@ def segment_case(request: SegmentRequest) -> Provenance:
         attribution=record.attribution,
         device=request.device,
         fast=request.fast,
-        n_islands_removed_voxels=predicted.n_islands_removed_voxels,
+        n_islands_removed_voxels=found.n_islands_removed_voxels,
+        located_by=None if locator is None else locator.task.name,
+        locator_sha256=None
+        if locator is None
+        else load_provenance(locator.provenance_file).model_sha256,
+        doubts=found.doubts,
+    )
+
+
+def _segment_whole(request: SegmentRequest) -> _Found:
+    """Stages 2 to 4 on the whole brain."""
+    from bids_deepmrseg.stages.prepare import prepare  # noqa: PLC0415 - as in segment_case
+    from bids_deepmrseg.stages.restore import restore  # noqa: PLC0415 - the same
+    from bids_deepmrseg.stages.segment import segment  # noqa: PLC0415 - the same
+
+    task = request.case.task
+    predicted = segment(
+        prepare(request.case), request.model_folder, task, device=request.device, fast=request.fast
+    )
+    segmented = restore(predicted, task, keep_probabilities=request.keep_probabilities)
+    return _Found(segmented, predicted.n_islands_removed_voxels)
+
+
+def _segment_places(request: SegmentRequest, locator: LocatorFiles) -> _Found:
+    """Stages 2 to 4 on the places that another task's labels show."""
+    from bids_deepmrseg.stages.locate import check_found, locate  # noqa: PLC0415 - the same
+    from bids_deepmrseg.stages.prepare import prepare_places  # noqa: PLC0415 - the same
+    from bids_deepmrseg.stages.restore import restore_places  # noqa: PLC0415 - the same
+    from bids_deepmrseg.stages.segment import segment  # noqa: PLC0415 - the same
+
+    task = request.case.task
+    shown = load_segmented(locator.segmented_file)
+    located = locate(shown.dseg, shown.grid, task, locator.task)
+    predicted = tuple(
+        segment(one, request.model_folder, task, device=request.device, fast=request.fast)
+        for one in prepare_places(request.case, located)
+    )
+    segmented = restore_places(predicted, task, keep_probabilities=request.keep_probabilities)
+    check_found(segmented, shown.dseg, task, locator.task)
+    return _Found(
+        segmented,
+        sum(one.n_islands_removed_voxels for one in predicted),
+        tuple(doubt for one in located for doubt in one.doubts),
     )

@@ -11,7 +11,13 @@ from typing import Any
 from bids_deepmrseg.errors import DeepMRSegError
 from bids_deepmrseg.files import ABSENT
 from bids_deepmrseg.pipeline.environment import clean_work_dir, open_work_dir
-from bids_deepmrseg.pipeline.handoff import STAGES, node_name, read_note
+from bids_deepmrseg.pipeline.handoff import (
+    STAGES,
+    StageNote,
+    locating_case,
+    node_name,
+    read_note,
+)
 from bids_deepmrseg.pipeline.plugin import read_plugin
 from bids_deepmrseg.records import Case, Outcome, Status
 from bids_deepmrseg.selection.plan import Plan
@@ -51,13 +57,13 @@ def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
     write_citations(settings.log_dir, code_version=code_version)
     notes_dir = open_work_dir(settings.work_dir, settings.run_id)
     cases = tuple(_absolute(case) for case in plan.cases)
-    run_error = _run_nodes(cases, settings, notes_dir) if cases else None
+    nodes = _nodes(cases, settings)
+    run_error = _run_nodes(cases, settings, notes_dir, nodes) if cases else None
     outcomes = tuple(_outcome(case, settings, notes_dir, run_error) for case in cases)
     _describe_output(settings, code_version)
     write_status((*outcomes, *plan.left_out), settings.log_dir)
     if settings.clean_workdir:
-        names = tuple(node_name(case, stage) for case in cases for stage in STAGES)
-        clean_work_dir(settings.work_dir, settings.run_id, names)
+        clean_work_dir(settings.work_dir, settings.run_id, tuple(nodes))
     return (*outcomes, *plan.left_out)
 
 
@@ -77,13 +83,28 @@ def _absolute(case: Case) -> Case:
     return replace(case, bids_dir=case.bids_dir.absolute(), scans=scans)
 
 
-def _run_nodes(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path) -> str | None:
+def _nodes(cases: tuple[Case, ...], settings: RunSettings) -> dict[str, tuple[Case, str]]:
+    """Case and stage of every node of the run, those that only locate places included."""
+    nodes = {node_name(case, stage): (case, stage) for case in cases for stage in STAGES}
+    for case in cases:
+        locator = locating_case(case, settings.models_dir)
+        if locator is not None:
+            nodes.setdefault(node_name(locator, "segment"), (locator, "segment"))
+    return nodes
+
+
+def _run_nodes(
+    cases: tuple[Case, ...],
+    settings: RunSettings,
+    notes_dir: Path,
+    nodes: dict[str, tuple[Case, str]],
+) -> str | None:
     """Run the nipype graphs; the last line of the first thing that went wrong, if anything did."""
     # nipype reads its environment when it is imported, so that has to wait until here
     from bids_deepmrseg.pipeline import workflow as nipype_side  # noqa: PLC0415 - see above
 
     choice = None if settings.use_plugin is None else read_plugin(settings.use_plugin)
-    progress = _progress(cases, notes_dir)
+    progress = _progress(nodes, notes_dir)
     first_error: str | None = None
     for batch in nipype_side.batches(cases, settings):
         plugin = nipype_side.make_plugin(settings, choice, progress)
@@ -99,13 +120,12 @@ def _run_nodes(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path) 
     return first_error
 
 
-def _progress(cases: tuple[Case, ...], notes_dir: Path) -> Callable[[Any, str], None]:
+def _progress(nodes: dict[str, tuple[Case, str]], notes_dir: Path) -> Callable[[Any, str], None]:
     """What nipype calls when a node starts and ends: one line per case and stage."""
-    stages = {node_name(case, stage): (case, stage) for case in cases for stage in STAGES}
     failed: set[str] = set()
 
     def report(node: Any, status: str) -> None:  # noqa: ANN401 - nipype's nodes are untyped
-        case, stage = stages[node.name]
+        case, stage = nodes[node.name]
         if status == "start" or case.name in failed:
             return
         note = read_note(notes_dir, node.name)
@@ -117,6 +137,8 @@ def _progress(cases: tuple[Case, ...], notes_dir: Path) -> Callable[[Any, str], 
             logger.info("%s: %s taken over from the work folder", case.name, stage)
         else:
             logger.info("%s: %s done in %.1f s", case.name, stage, note.duration_s)
+            for doubt in note.doubts:
+                logger.warning("%s: %s", case.name, doubt)
 
     return report
 
@@ -125,6 +147,7 @@ def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str 
     """What became of a case: what its nodes noted, checked against what is on the disk."""
     notes = [read_note(notes_dir, node_name(case, stage)) for stage in STAGES]
     errors = [note.error for note in notes if note is not None and note.error is not None]
+    errors += _errors_of_locator(case, settings, notes_dir)
     dseg = derivative_path(case, suffix="dseg", extension=NIFTI_GZ)
     status: Status = "failed"
     if errors:
@@ -147,6 +170,17 @@ def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str 
         dseg=dseg.as_posix() if status == "done" else ABSENT,
         duration_s=sum(note.duration_s for note in notes if note is not None),
     )
+
+
+def _errors_of_locator(case: Case, settings: RunSettings, notes_dir: Path) -> list[str]:
+    """Why the task that shows where to look could not show it."""
+    locator = locating_case(case, settings.models_dir)
+    note: StageNote | None = None
+    if locator is not None:
+        note = read_note(notes_dir, node_name(locator, "segment"))
+    if locator is None or note is None or note.error is None:
+        return []
+    return [f"{locator.task.name}, which shows where {case.task.name} is, failed: {note.error}"]
 
 
 def _checked(case: Case, dseg: Path, output_dir: Path) -> tuple[Status, str]:

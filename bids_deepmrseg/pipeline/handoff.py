@@ -2,10 +2,10 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from bids_deepmrseg.files import JsonValue, read_json, write_json
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Case, Segmented, StructureMeasures
 from bids_deepmrseg.stages.write import Provenance
-from bids_deepmrseg.tasks import Task
+from bids_deepmrseg.tasks import Task, find_locator
 
 STAGES = ("segment", "measure", "write")
 
@@ -24,6 +24,17 @@ def node_name(case: Case, stage: str) -> str:
     """Name of the node, and of its folder in the work folder; nipype wants word characters."""
     kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in case.stem)
     return f"{case.task.name}_{kept}_{stage}"
+
+
+def locating_case(case: Case, models_dir: Path | None) -> Case | None:
+    """The same scan for the task that shows where to look; ``None`` where there is no such task.
+
+    Its node has the name that it has when the user asks for that task too, so that it runs once.
+    """
+    locator = find_locator(case.task, models_dir)
+    if locator is None:
+        return None
+    return replace(case, task=locator, scans=case.scans[: len(locator.channels)])
 
 
 def save_segmented(segmented: Segmented, file: Path) -> None:
@@ -98,15 +109,16 @@ def save_provenance(provenance: Provenance, file: Path) -> None:
 def load_provenance(file: Path) -> Provenance:
     """Load what :func:`save_provenance` saved."""
     fields: dict[str, Any] = dict(read_json(file))
-    return Provenance(**fields)
+    return Provenance(**{**fields, "doubts": tuple(fields["doubts"])})
 
 
 @dataclass(frozen=True, slots=True)
 class StageNote:
-    """What a node leaves behind: how long it took, and the sentence of its error, if any."""
+    """What a node leaves behind: how long it took, its error's sentence, and doubts, if any."""
 
     duration_s: float
     error: str | None
+    doubts: tuple[str, ...] = ()
 
 
 def note_file(folder: Path, name: str) -> Path:
@@ -120,10 +132,12 @@ def read_note(folder: Path, name: str) -> StageNote | None:
     if not file.is_file():
         return None
     table = read_json(file)
-    duration_s, error = table["duration_s"], table["error"]
-    if not isinstance(duration_s, float) or not isinstance(error, str | None):
+    duration_s, error, doubts = table["duration_s"], table["error"], table["doubts"]
+    if not (
+        isinstance(duration_s, float) and isinstance(error, str | None) and isinstance(doubts, list)
+    ):
         raise OutputError(f"{file} is no note of a node; clean the work folder")
-    return StageNote(duration_s, error)
+    return StageNote(duration_s, error, tuple(str(doubt) for doubt in doubts))
 
 
 class Noted:
@@ -132,9 +146,15 @@ class Noted:
     def __init__(self, folder: Path, name: str) -> None:
         self._file = note_file(folder, name)
         self._started_s = 0.0
+        self._doubts: list[str] = []
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._started_s = time.monotonic()
+        return self
+
+    def doubt(self, sentence: str) -> None:
+        """Note what the user should know of a result that is there."""
+        self._doubts.append(sentence)
 
     def __exit__(
         self,
@@ -144,4 +164,9 @@ class Noted:
     ) -> None:
         duration_s = time.monotonic() - self._started_s
         sentence = None if error is None else str(error) or type(error).__name__
-        write_json(self._file, {"duration_s": duration_s, "error": sentence})
+        table: dict[str, JsonValue] = {
+            "duration_s": duration_s,
+            "error": sentence,
+            "doubts": list(self._doubts),
+        }
+        write_json(self._file, table)

@@ -9,10 +9,12 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 
 from bids_deepmrseg.pipeline.child import (
+    LocatorFiles,
     SegmentRequest,
     end_with_parent,
     run_in_child,
@@ -49,8 +51,8 @@ class _CaseInterface(SimpleInterface, ABC):
 
     def _run_interface(self, runtime: Any) -> Any:  # noqa: ANN401 - nipype's Bunch is untyped
         end_with_parent()
-        with Noted(Path(self.inputs.notes_dir), self.inputs.note_name):
-            self._results = self._run_case(self._case(), Path(runtime.cwd))
+        with Noted(Path(self.inputs.notes_dir), self.inputs.note_name) as note:
+            self._results = self._run_case(self._case(), Path(runtime.cwd), note)
         return runtime
 
     def _case(self) -> Case:
@@ -63,7 +65,7 @@ class _CaseInterface(SimpleInterface, ABC):
         )
 
     @abstractmethod
-    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
+    def _run_case(self, case: Case, cwd: Path, note: Noted) -> dict[str, str]:
         """Do the stage's work and return the node's outputs."""
 
 
@@ -80,6 +82,10 @@ class _SegmentInputSpec(_CaseInputSpec):
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="CPU threads")
     memory_gb = traits.Float(1.0, usedefault=True, nohash=True, desc="expected need")
 
+    locator_task_file = File(exists=True, desc="task.toml of the task that shows where to look")
+    locator_segmented_file = File(exists=True, desc="its labels on the native grid")
+    locator_provenance_file = File(exists=True, desc="what made them")
+
 
 class _SegmentOutputSpec(TraitedSpec):
     segmented_file = File(exists=True, desc="labels on the native grid")
@@ -95,7 +101,7 @@ class SegmentCase(_CaseInterface):
     input_spec = _SegmentInputSpec
     output_spec = _SegmentOutputSpec
 
-    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
+    def _run_case(self, case: Case, cwd: Path, note: Noted) -> dict[str, str]:  # noqa: ARG002 - no doubts here
         segmented_file, provenance_file = cwd / "segmented.npz", cwd / "provenance.json"
         request = SegmentRequest(
             case=case,
@@ -104,6 +110,7 @@ class SegmentCase(_CaseInterface):
             fast=self.inputs.fast,
             keep_probabilities=self.inputs.keep_probabilities,
             file=segmented_file,
+            locator=self._locator(),
         )
         provenance = run_in_child(
             segment_case,
@@ -114,6 +121,16 @@ class SegmentCase(_CaseInterface):
         )
         save_provenance(provenance, provenance_file)
         return {"segmented_file": str(segmented_file), "provenance_file": str(provenance_file)}
+
+    def _locator(self) -> LocatorFiles | None:
+        """What another node found for this one, where the task has a region."""
+        if not isdefined(self.inputs.locator_segmented_file):
+            return None
+        return LocatorFiles(
+            read_task(Path(self.inputs.locator_task_file)),
+            Path(self.inputs.locator_segmented_file),
+            Path(self.inputs.locator_provenance_file),
+        )
 
 
 class _MeasureInputSpec(_CaseInputSpec):
@@ -130,7 +147,7 @@ class MeasureCase(_CaseInterface):
     input_spec = _MeasureInputSpec
     output_spec = _MeasureOutputSpec
 
-    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:
+    def _run_case(self, case: Case, cwd: Path, note: Noted) -> dict[str, str]:  # noqa: ARG002 - no doubts here
         measures_file = cwd / "measures.json"
         save_measures(
             measure(load_segmented(Path(self.inputs.segmented_file)), case.task), measures_file
@@ -160,11 +177,13 @@ class WriteCase(_CaseInterface):
     output_spec = _WriteOutputSpec
     _always_run: ClassVar[bool] = True
 
-    def _run_case(self, case: Case, cwd: Path) -> dict[str, str]:  # noqa: ARG002 - writes elsewhere
+    def _run_case(self, case: Case, cwd: Path, note: Noted) -> dict[str, str]:  # noqa: ARG002 - writes elsewhere
         output_dir = Path(self.inputs.output_dir)
         segmented = load_segmented(Path(self.inputs.segmented_file))
         measures = load_measures(Path(self.inputs.measures_file), case.task)
         provenance = load_provenance(Path(self.inputs.provenance_file))
+        for doubt in provenance.doubts:
+            note.doubt(doubt)
         dseg = write_case(case, segmented, measures, provenance, output_dir)
         picture = derivative_path(case, suffix="dseg", extension=".png", folder="figures")
         draw_case(case, segmented, output_dir / picture)

@@ -1,4 +1,4 @@
-"""The nipype graph of a run: three nodes per case, no case knows of another."""
+"""The nipype graph of a run: three nodes per case, which knows of the task that locates it."""
 
 import logging
 import math
@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from nipype import Node, Workflow
+from nipype.interfaces.base import BaseInterface
 from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import PluginBase
 
 from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
-from bids_deepmrseg.pipeline.handoff import STAGES, node_name
+from bids_deepmrseg.pipeline.handoff import locating_case, node_name
 from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
-from bids_deepmrseg.tasks import TASK_FILE, find_model_folder
+from bids_deepmrseg.tasks import TASK_FILE, find_model_folder, find_named_model_folder
 
+HANDED_OVER = ("segmented", "provenance")  # what segmenting leaves for the nodes after it
 UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
 POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
@@ -41,7 +43,7 @@ def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
     task = case.task
     n_native = math.prod(grid.shape)
     n_cubic = n_native * grid.voxel_volume_mm3 / task.spacing_mm**3
-    n_model = min(n_cubic, math.prod(task.field_of_view_mm) / task.spacing_mm**3)
+    n_model = min(n_cubic, math.prod(task.extent_mm) / task.spacing_mm**3)
     n_bytes = 24 * n_native + 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
     if keep_probabilities:
         n_bytes += 6 * n_native * task.n_classes
@@ -51,15 +53,20 @@ def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
 def batches(cases: tuple[Case, ...], settings: RunSettings) -> tuple[tuple[Case, ...], ...]:
     """Cases that share a graph: all of them, but one by one where nodes run one by one.
 
-    Nipype's Linear plugin would segment every case before it wrote the first.
+    Nipype's Linear plugin would segment every case before it wrote the first. A case goes with the
+    one that locates it, so that what fails there is not tried again.
     """
-    if settings.n_procs == 1 and settings.use_plugin is None:
-        return tuple((case,) for case in cases)
-    return (cases,)
+    if settings.n_procs != 1 or settings.use_plugin is not None:
+        return (cases,)
+    together: dict[str, list[Case]] = {}
+    for case in cases:
+        first = locating_case(case, settings.models_dir) or case
+        together.setdefault(node_name(first, "segment"), []).append(case)
+    return tuple(tuple(batch) for batch in together.values())
 
 
 def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path) -> Workflow:
-    """Wire segment, measure and write for every case.
+    """Wire segment, measure and write for every case, and to segment what locates it.
 
     Parameters
     ----------
@@ -81,50 +88,96 @@ def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Pa
         "remove_unnecessary_outputs": "false",
         "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
     }
+    probabilities = settings.write_probabilities
+    segments = {
+        node_name(case, "segment"): _segment_node(
+            case, settings, notes_dir, keep_probabilities=probabilities
+        )
+        for case in cases
+    }
+    for case in locating_cases(cases, settings):
+        segments[node_name(case, "segment")] = _segment_node(
+            case, settings, notes_dir, keep_probabilities=False
+        )
     for case in cases:
-        _add_case(workflow, case, settings, notes_dir)
+        segment = segments[node_name(case, "segment")]
+        _add_case(workflow, case, segment, settings, notes_dir)
+        locator = locating_case(case, settings.models_dir)
+        if locator is not None:
+            results = [(f"{one}_file", f"locator_{one}_file") for one in HANDED_OVER]
+            workflow.connect([(segments[node_name(locator, "segment")], segment, results)])
     return workflow
 
 
-def _add_case(workflow: Workflow, case: Case, settings: RunSettings, notes_dir: Path) -> None:
-    """Three nodes: segmented files and provenance go on to measure and write."""
+def locating_cases(cases: tuple[Case, ...], settings: RunSettings) -> tuple[Case, ...]:
+    """What has to be segmented for the sake of ``cases`` only, each once."""
+    asked_for = {node_name(case, "segment") for case in cases}
+    needed: dict[str, Case] = {}
+    for case in cases:
+        locator = locating_case(case, settings.models_dir)
+        if locator is not None:
+            needed[node_name(locator, "segment")] = locator
+    return tuple(case for name, case in needed.items() if name not in asked_for)
+
+
+def _segment_node(
+    case: Case, settings: RunSettings, notes_dir: Path, *, keep_probabilities: bool
+) -> Node:
+    """The node that runs the networks."""
     folder = find_model_folder(case.task, settings.models_dir).absolute()
-    memory_gb = estimate_memory_gb(case, keep_probabilities=settings.write_probabilities)
+    memory_gb = estimate_memory_gb(case, keep_probabilities=keep_probabilities)
     segment = SegmentCase(
         model_files=sorted(str(file) for file in folder.iterdir() if file.is_file()),
         device=settings.device,
         fast=settings.fast,
-        keep_probabilities=settings.write_probabilities,
+        keep_probabilities=keep_probabilities,
         use_gpu=settings.device != "cpu",
         n_threads=settings.omp_nthreads,
         memory_gb=memory_gb,
     )
-    write = WriteCase(output_dir=str(settings.output_dir.absolute()))
-    interfaces = dict(zip(STAGES, (segment, MeasureCase(), write), strict=True))
-    for stage, interface in interfaces.items():
-        interface.inputs.trait_set(
-            bids_dir=str(case.bids_dir),
-            scans=[str(scan) for scan in case.scans],
-            entities=list(case.entities),
-            task_file=str(folder / TASK_FILE),
-            notes_dir=str(notes_dir),
-            note_name=node_name(case, stage),
-        )
-    nodes = {
-        stage: Node(
-            interface,
-            name=node_name(case, stage),
-            n_procs=settings.omp_nthreads if stage == "segment" else 1,
-            mem_gb=memory_gb if stage == "segment" else memory_gb / 2,
-        )
-        for stage, interface in interfaces.items()
-    }
-    results = [("segmented_file", "segmented_file"), ("provenance_file", "provenance_file")]
+    if case.task.region is not None:
+        locator_folder = find_named_model_folder(case.task.region.task, settings.models_dir)
+        segment.inputs.locator_task_file = str(locator_folder.absolute() / TASK_FILE)
+    return _node(segment, case, "segment", settings, notes_dir, memory_gb=memory_gb)
+
+
+def _node(
+    interface: BaseInterface,
+    case: Case,
+    stage: str,
+    settings: RunSettings,
+    notes_dir: Path,
+    *,
+    memory_gb: float,
+) -> Node:
+    """A stage of a case, told what every stage is told."""
+    folder = find_model_folder(case.task, settings.models_dir).absolute()
+    interface.inputs.trait_set(
+        bids_dir=str(case.bids_dir),
+        scans=[str(scan) for scan in case.scans],
+        entities=list(case.entities),
+        task_file=str(folder / TASK_FILE),
+        notes_dir=str(notes_dir),
+        note_name=node_name(case, stage),
+    )
+    n_procs = settings.omp_nthreads if stage == "segment" else 1
+    return Node(interface, name=node_name(case, stage), n_procs=n_procs, mem_gb=memory_gb)
+
+
+def _add_case(
+    workflow: Workflow, case: Case, segment: Node, settings: RunSettings, notes_dir: Path
+) -> None:
+    """Segmented files and provenance go on to measure and write."""
+    memory_gb = segment.mem_gb / 2
+    write_case = WriteCase(output_dir=str(settings.output_dir.absolute()))
+    measure = _node(MeasureCase(), case, "measure", settings, notes_dir, memory_gb=memory_gb)
+    write = _node(write_case, case, "write", settings, notes_dir, memory_gb=memory_gb)
+    results = [(f"{one}_file", f"{one}_file") for one in HANDED_OVER]
     workflow.connect(
         [
-            (nodes["segment"], nodes["measure"], results[:1]),
-            (nodes["segment"], nodes["write"], results),
-            (nodes["measure"], nodes["write"], [("measures_file", "measures_file")]),
+            (segment, measure, results[:1]),
+            (segment, write, results),
+            (measure, write, [("measures_file", "measures_file")]),
         ]
     )
 

@@ -42,7 +42,10 @@ class Plan:
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The plan as a table with the columns :data:`PLAN_COLUMNS`, sorted."""
-        rows = [(*_place(case), case.task.name, _names(case), "run", ABSENT) for case in self.cases]
+        rows = [
+            (*_place(case), case.task.name, _names(case), "run", _remark(case))
+            for case in self.cases
+        ]
         for one in (*self.left_out, *self.filtered):
             place = (one.participant_id, one.session_id, one.run_id)
             rows.append((*place, one.task, one.source, one.status, one.reason))
@@ -210,6 +213,12 @@ def require_cases(plan: Plan, settings: RunSettings) -> None:
         f"no scan in {settings.bids_dir} can be segmented; looked at {len(seen)} participants "
         f"({listed(seen)}). " + " | ".join(reasons[:5]) + (" | ..." if len(reasons) > 5 else "")
     )
+
+
+def _remark(case: Case) -> str:
+    """What else is to be run for a case."""
+    region = case.task.region
+    return ABSENT if region is None else f"located by {region.task}, which runs first"
 
 
 def _names(case: Case) -> str:

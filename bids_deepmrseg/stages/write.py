@@ -44,6 +44,11 @@ class Provenance:
         Whether only the first network of the ensemble was run.
     n_islands_removed_voxels
         Voxels of the model grid that lay in islands which cannot be right.
+    located_by, locator_sha256
+        Task that showed where to look, and the digest of its weights; ``None`` for tasks that look
+        at the whole brain.
+    doubts
+        Sentences on what was unusual there, though not impossible.
     """
 
     code_version: str
@@ -56,6 +61,9 @@ class Provenance:
     device: str
     fast: bool
     n_islands_removed_voxels: int
+    located_by: str | None = None
+    locator_sha256: str | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def derivative_path(
@@ -206,7 +214,19 @@ def _sidecar(case: Case, provenance: Provenance, description: str) -> dict[str, 
             "Device": provenance.device,
             "Fast": provenance.fast,
             "IslandsRemovedVoxels": provenance.n_islands_removed_voxels,
+            **_location(provenance),
         },
+    }
+
+
+def _location(provenance: Provenance) -> dict[str, JsonValue]:
+    """What a sidecar says of the task that showed where to look, if there was one."""
+    if provenance.located_by is None:
+        return {}
+    return {
+        "LocatedBy": provenance.located_by,
+        "LocatorModelSHA256": provenance.locator_sha256,
+        "LocatorDoubts": list(provenance.doubts),
     }
 
 
