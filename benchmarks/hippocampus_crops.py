@@ -93,7 +93,7 @@ def main(decathlon: Path) -> None:
         )
     beyond = np.array([c.beyond_plane for c in crops])
     print(
-        f"a coronal plane parts anterior and posterior without error in {(beyond == 0).mean():.0%}; "
+        f"a coronal plane parts anterior and posterior exactly in {(beyond == 0).mean():.0%}; "
         f"95th percentile of voxels beyond it {np.percentile(beyond, 95):.1%}"
     )
     shapes = np.array([c.shape for c in crops])
