@@ -129,7 +129,7 @@ def train(
     """
     torch.manual_seed(job.seed)
     network = build_network(job.architecture).to(job.device)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=_layout(job))  # type: ignore[call-overload]
     optimiser = _optimiser(job.recipe, network)
     first_epoch, elapsed_s = _resume(job, network, optimiser)
     forward: nn.Module = torch.compile(network) if job.compiled else network  # type: ignore[assignment]
@@ -150,6 +150,16 @@ def train(
         on_epoch(log)
     trained: nn.Module = network.cpu().eval()
     return trained
+
+
+def _layout(job: TrainJob) -> torch.memory_format:
+    """How arrays lie in memory: channels last is faster, where it is safe.
+
+    On CPUs, oneDNN's gradient of strided 1x1 convolutions writes beyond its workspace for
+    channels last and fewer than 16 feature maps (uxlfoundation/oneDNN issue 6035).
+    """
+    safe = torch.device(job.device).type != "cpu" or job.architecture.features >= 16
+    return torch.channels_last if safe else torch.contiguous_format
 
 
 def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
@@ -214,7 +224,7 @@ def _batches(job: TrainJob, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
             if step + 1 in steps:
                 ahead = thread.submit(make_batch, job, step + 1)
             yield (
-                images.to(job.device).contiguous(memory_format=torch.channels_last),
+                images.to(job.device).contiguous(memory_format=_layout(job)),
                 classes.to(job.device),
             )
 
