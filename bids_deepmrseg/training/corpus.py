@@ -136,7 +136,15 @@ def build_corpus(
     """Make every volume that ``folder`` does not hold yet, yielding each one once it is there."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [v for v in variants if not (folder / f"{v.stem}.npz").is_file()]
-    with ProcessPoolExecutor(n_procs, mp_context=get_context("spawn")) as pool:
+    if min(n_procs, len(missing)) < 2:  # starting another process takes longer than one volume
+        for variant in missing:
+            make_variant(variant, task, head_numbers, folder)
+            yield variant
+        return
+    pool = ProcessPoolExecutor(
+        min(n_procs, len(missing)), get_context("spawn"), torch.set_num_threads, (1,)
+    )
+    with pool:
         jobs = [pool.submit(make_variant, v, task, head_numbers, folder) for v in missing]
         for variant, job in zip(missing, jobs, strict=True):
             job.result()
@@ -171,7 +179,6 @@ def require_every_label(examples: tuple[Example, ...], task: Task) -> None:
 
 def make_variant(variant: Variant, task: Task, head_numbers: tuple[int, ...], folder: Path) -> None:
     """Make one volume of the corpus, all its randomness from its seed, as ``<stem>.npz``."""
-    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(variant.seed)
     if variant.kind == "stripped" and variant.number == 0 and variant.scan:
         image, classes = _as_scanned(variant.scan, task)

@@ -85,9 +85,9 @@ class Recipe:
     synthetic_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if any(side % 2**self.depth for side in self.patch):
+        if len(self.patch) != 3 or any(side % 2**self.depth for side in self.patch):
             raise UsageError(
-                f"recipe {self.name}: patch sides must be multiples of {2**self.depth}"
+                f"recipe {self.name}: patch must have three sides, multiples of {2**self.depth}"
             )
         if not self.views or any(view not in VIEWS for view in self.views):
             raise UsageError(f"recipe {self.name}: views must be some of {', '.join(VIEWS)}")

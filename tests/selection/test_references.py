@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bids_deepmrseg.errors import InputDataError
@@ -17,7 +18,7 @@ GRID = make_grid("LPS")
 
 def write(folder: Path, name: str, *values: float, dtype: type = np.float32) -> Path:
     """A map that is 0 but for its first voxels."""
-    data = np.zeros(GRID.shape, dtype)
+    data: npt.NDArray[np.generic] = np.zeros(GRID.shape, dtype)
     data.reshape(-1)[: len(values)] = values
     return write_nifti(folder / name, data, GRID.affine)
 

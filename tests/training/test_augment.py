@@ -88,7 +88,7 @@ def test_contrast_curves_keep_the_order_of_intensities() -> None:
         assert means[0] < means[2]
 
 
-@pytest.mark.parametrize("name", ["paper", "any-head"])
+@pytest.mark.parametrize("name", sorted(STRENGTHS))
 def test_drawing_depends_on_its_generator_alone(name: Augmentation) -> None:
     strength = STRENGTHS[name]
     one = draw_parameters(4, strength, torch.Generator().manual_seed(5))
@@ -103,3 +103,25 @@ def test_results_stay_in_the_range_of_prepared_scans() -> None:
     assert images.isfinite().all()
     assert 0 <= float(images.min()) <= float(images.max()) <= 4
     assert set(classes.flatten().tolist()) <= {0, 1, 2, 3}
+
+
+def test_no_slice_is_flipped_where_none_is_wanted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = draw_parameters(200, STRENGTHS["place"], generator, flipped_share=0.0)
+    assert not drawn.flipped.any()
+    assert 60 < int(draw_parameters(200, STRENGTHS["place"], generator).flipped.sum()) < 140
+
+
+def test_a_patch_beyond_the_slice_shows_air_there() -> None:
+    images, classes = augment(
+        _slices(),
+        _nothing(2),
+        patch=(64, 48),
+        view="axial",
+        mirror_classes=MIRROR,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert torch.equal(classes[:, 16:48, 8:40], _slices().classes.long())
+    torch.testing.assert_close(images[:, :, 16:48, 8:40], _slices().images, atol=1e-5, rtol=0)
+    assert float(images[:, :, :15].max()) == 0
+    assert int(classes[:, :, 41:].max()) == 0

@@ -1,24 +1,27 @@
 """Laws of the corpus: training sees what the app would see."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bids_deepmrseg.errors import TrainingError
-from bids_deepmrseg.imaging.nifti import read_scan
+from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
+from bids_deepmrseg.selection.labelled import find_labelled
 from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.training.corpus import (
     GREY_LEVELS,
     build_corpus,
     classes_of,
-    find_labelled,
     load_corpus,
+    make_variant,
     plan_corpus,
+    require_every_label,
 )
 from bids_deepmrseg.training.recipe import Recipe
-from tests.makers import make_task
-from tests.training.corpora import make_head_map, make_labelled
+from tests.makers import bids_path, make_task, write_nifti
+from tests.training.corpora import make_examples, make_head_map, make_labelled
 
 TASK = make_task()
 RECIPE = Recipe(name="tiny", n_stripped=2, n_surrounded=1, n_synthetic=1, synthetic_share=0.3)
@@ -34,7 +37,7 @@ def test_the_first_variant_is_the_scan_as_the_app_prepares_it(
     variants = plan_corpus(labelled, (), Recipe(name="tiny"), seed=1)
     list(build_corpus(variants, TASK, (), tmp_path / "corpus", n_procs=1))
     example = load_corpus(variants, tmp_path / "corpus")[0]
-    scan = read_scan(labelled[0].scans[0])
+    scan = read_scan(labelled[0].case.scans[0])
     prepared = prepare_volumes((scan.data,), scan.grid, TASK)
     shown = example.image / GREY_LEVELS
     assert shown.shape == prepared.channels.shape
@@ -61,15 +64,42 @@ def test_a_corpus_is_made_once_and_the_same_again(tmp_path: Path) -> None:
         assert one.classes.any(), one.name
 
 
-def test_excluded_subjects_are_never_read(tmp_path: Path) -> None:
-    folder = make_labelled(tmp_path, ("sub-1", "sub-2"))
-    found = find_labelled(folder, TASK, excluded=("sub-1",))
-    assert [scan.subject for scan in found] == ["sub-2"]
+def test_a_mask_is_the_one_label_of_its_task(tmp_path: Path) -> None:
+    labelled_dir = make_labelled(tmp_path / "labelled", ("sub-1",))
+    dseg = labelled_dir / bids_path("sub-1_dseg.nii.gz")
+    values, grid = read_label_map(dseg)
+    mask = np.where(values == TASK.labels[2].index, 255, 0).astype(np.uint8)
+    write_nifti(labelled_dir / bids_path("sub-1_label-blob_mask.nii.gz"), mask, grid.affine)
+    task = dataclasses.replace(TASK, labels=TASK.labels[2:])
+    examples = []
+    for ending in ("dseg", "mask"):
+        found = find_labelled(labelled_dir, task, reference=ending)
+        variants = plan_corpus(found, (), Recipe(name="tiny"), seed=1)
+        list(build_corpus(variants, task, (), tmp_path / ending, n_procs=1))
+        examples += load_corpus(variants, tmp_path / ending)
+    assert examples[0].classes.any()
+    assert np.array_equal(examples[0].classes, examples[1].classes)
 
 
-def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no labelled subject"):
-        find_labelled(tmp_path, TASK)
+def test_a_label_map_on_another_grid_is_refused(tmp_path: Path) -> None:
+    labelled_dir = make_labelled(tmp_path / "labelled", ("sub-1",))
+    dseg = labelled_dir / bids_path("sub-1_dseg.nii.gz")
+    values, grid = read_label_map(dseg)
+    write_nifti(dseg, values[1:].astype(np.uint8), grid.affine)
+    (variant,) = plan_corpus(find_labelled(labelled_dir, TASK), (), Recipe(name="tiny"), seed=1)
+    with pytest.raises(TrainingError, match=r"sub-1_dseg\.nii\.gz is not on the grid of its scans"):
+        make_variant(variant, TASK, (), tmp_path)
+
+
+def test_a_label_that_no_map_shows_is_named() -> None:
+    examples = make_examples(TASK)
+    require_every_label(examples, TASK)
+    without = [
+        dataclasses.replace(e, classes=np.where(e.classes == 3, 0, e.classes)) for e in examples
+    ]
+    require_every_label((without[0], examples[1]), TASK)
+    with pytest.raises(TrainingError, match="no label map shows Middle Blob, whose index is 7"):
+        require_every_label(tuple(without), TASK)
 
 
 def test_label_numbers_become_classes_in_task_order() -> None:

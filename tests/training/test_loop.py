@@ -10,10 +10,10 @@ import torch
 from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.build import build_network
-from bids_deepmrseg.network.weights import save_network
+from bids_deepmrseg.network.weights import VIEWS, View, save_network
 from bids_deepmrseg.training.loop import EpochLog, TrainJob, learning_rate, make_batch, train
 from bids_deepmrseg.training.recipe import Recipe, read_recipe
-from bids_deepmrseg.training.sampling import make_sampler
+from bids_deepmrseg.training.sampling import Sampler, gather_volumes
 from tests.makers import make_task
 from tests.training.corpora import make_examples
 
@@ -23,7 +23,7 @@ RECIPE = Recipe(
     features=4,
     depth=2,
     kernel_up=2,
-    patch=(16, 16),
+    patch=(16, 16, 16),
     batch_size=4,
     steps_per_epoch=6,
     n_epochs=4,
@@ -48,12 +48,13 @@ class StopAfter:
 
 
 def _job(folder: Path, *, seed: int = 1, recipe: Recipe = RECIPE) -> TrainJob:
-    sampler = make_sampler(
-        make_examples(TASK), "axial", n_classes=TASK.n_classes, stride=4, synthetic_share=0.2
-    )
+    volumes = gather_volumes(make_examples(TASK), n_classes=TASK.n_classes, device="cpu")
+    sampler = Sampler(volumes, "axial", recipe.neighbours, 0.2, recipe.centred_on)
     return TrainJob(
         recipe=recipe,
-        architecture=Architecture(n_channels=1, n_classes=4, features=4, depth=2, kernel_up=2),
+        architecture=Architecture(
+            n_channels=1 + 2 * recipe.neighbours, n_classes=4, features=4, depth=2, kernel_up=2
+        ),
         sampler=sampler,
         mirror_classes=TASK.mirror_classes,
         seed=seed,
@@ -100,7 +101,7 @@ def test_another_seed_gives_other_weights_and_is_refused_the_checkpoint(tmp_path
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    recipe = Recipe(**{f: getattr(RECIPE, f) for f in RECIPE.__slots__} | {"n_epochs": 12})
+    recipe = dataclasses.replace(RECIPE, n_epochs=12)
     _train(_job(tmp_path, recipe=recipe))
     with (tmp_path / "log.tsv").open(encoding="utf-8") as stream:
         losses = [float(row["loss"]) for row in csv.DictReader(stream, delimiter="\t")]
@@ -114,6 +115,51 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
     assert not torch.equal(one[0], make_batch(job, 8)[0])
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_batch_has_the_patch_of_its_view_and_the_neighbours_as_channels(
+    tmp_path: Path, view: View
+) -> None:
+    recipe = dataclasses.replace(RECIPE, neighbours=1, patch=(16, 32, 64), centred_on="volume")
+    job = _job(tmp_path, recipe=recipe)
+    job = dataclasses.replace(job, sampler=dataclasses.replace(job.sampler, view=view))
+    images, classes = make_batch(job, 0)
+    sides = {"axial": (16, 32), "coronal": (16, 64), "sagittal": (32, 64)}[view]
+    assert images.shape == (4, 3, *sides)
+    assert classes.shape == (4, *sides)
+
+
+def test_patches_may_be_larger_than_every_volume(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, patch=(64, 64, 64), n_epochs=1, steps_per_epoch=2)
+    images, classes = make_batch(_job(tmp_path, recipe=recipe), 0)
+    assert images.shape[-2:] == (64, 64)
+    assert classes.any()
+    assert all(t.isfinite().all() for t in _train(_job(tmp_path, recipe=recipe)).values())
+
+
+def test_a_recipe_without_flips_never_exchanges_left_and_right(tmp_path: Path) -> None:
+    """Class 1 lies on lower rows than class 2 in every volume."""
+    gentle = dataclasses.replace(RECIPE, patch=(32, 32, 32), augmentation="place")
+    gentle = dataclasses.replace(gentle, batch_size=16, centred_on="volume")
+    orders: dict[bool, set[bool]] = {}
+    for flipped in (True, False):
+        job = _job(tmp_path, recipe=dataclasses.replace(gentle, flipped=flipped))
+        # without exchanged names a flip shows as the order of the classes
+        job = dataclasses.replace(job, mirror_classes=(0, 1, 2, 3))
+        batches = [make_batch(job, step)[1] for step in range(4)]
+        orders[flipped] = {
+            bool(rows(one, 1) < rows(one, 2))
+            for batch in batches
+            for one in batch
+            if (one == 1).any() and (one == 2).any()
+        }
+    assert orders == {True: {True, False}, False: {True}}
+
+
+def rows(classes: torch.Tensor, number: int) -> float:
+    """Mean row of a class."""
+    return float(torch.nonzero(classes == number)[:, 0].float().mean())
 
 
 def test_the_paper_s_schedule_decays_by_two_percent_each_epoch() -> None:

@@ -35,6 +35,14 @@ def test_an_unknown_field_is_refused(tmp_path: Path) -> None:
 
 def test_a_patch_that_cannot_be_halved_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text("patch = [100, 112]\n", encoding="utf-8")
+    file.write_text("patch = [112, 112, 100]\n", encoding="utf-8")
     with pytest.raises(UsageError, match="multiples of 16"):
+        read_recipe(str(file))
+
+
+@pytest.mark.parametrize("text", ["patch = [112, 112]", "patch = 112", 'views = ["oblique"]'])
+def test_what_no_network_could_be_trained_by_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="mine"):
         read_recipe(str(file))
