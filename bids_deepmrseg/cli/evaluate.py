@@ -21,7 +21,18 @@ def parser() -> argparse.ArgumentParser:
     verbs = p.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="segment labelled scans and write per-case results")
     run.add_argument("task", help="name of a known task")
-    run.add_argument("labelled", type=Path, help="sub-*/anat folders, each with a _dseg file")
+    run.add_argument(
+        "labelled",
+        type=Path,
+        help="BIDS dataset with label maps beside its scans or below derivatives/; for a task "
+        "with a region, crops of its first place",
+    )
+    run.add_argument(
+        "--reference",
+        default="dseg",
+        metavar="ENDING",
+        help="what names of label maps end in: dseg, mask, label-lesion_mask; default %(default)s",
+    )
     run.add_argument("results", type=Path, help="TSV to write, one row per scan and structure")
     run.add_argument("--subjects", nargs="+", default=[], metavar="SUB", help="only these")
     run.add_argument(
@@ -73,25 +84,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Segment, compare, write and print."""
-    from bids_deepmrseg.evaluation.compare import evaluate, find_cases
+    from bids_deepmrseg.evaluation.compare import evaluate
     from bids_deepmrseg.evaluation.results import write_results
     from bids_deepmrseg.evaluation.tables import accuracy_table
+    from bids_deepmrseg.selection.labelled import find_labelled
     from bids_deepmrseg.stages.segment import pick_device
     from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
 
     folder = find_named_model_folder(arguments.task, arguments.models_dir)
     task = read_task(folder / TASK_FILE)
     subjects = tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.subjects)
-    cases = find_cases(arguments.labelled, task, subjects=subjects)
-    with tqdm(total=len(cases), unit="scan", file=sys.stderr) as bar:
+    scans = find_labelled(
+        arguments.labelled, task, subjects=subjects, reference=arguments.reference
+    )
+    with tqdm(total=len(scans), unit="scan", file=sys.stderr) as bar:
         results = evaluate(
-            cases,
+            scans,
             folder,
             dataset=arguments.results.stem,
             freesurfer=arguments.freesurfer,
             device=pick_device(arguments.device),
             fast=arguments.fast,
-            on_case=lambda _: bar.update(),
+            on_scan=lambda _: bar.update(),
         )
     write_results(results, arguments.results)
     print(accuracy_table(results))

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,61 +12,16 @@ from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.evaluation.metrics import Mask, overlap
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, Identity, Result
 from bids_deepmrseg.evaluation.surface import surface_distance
-from bids_deepmrseg.imaging.nifti import read_label_map
 from bids_deepmrseg.network.weights import read_record
-from bids_deepmrseg.records import Case, Predicted
+from bids_deepmrseg.records import Predicted
+from bids_deepmrseg.selection.labelled import LabelledScan
+from bids_deepmrseg.selection.references import read_reference
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
-from bids_deepmrseg.tasks import Label, Task
+from bids_deepmrseg.tasks import Label
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledCase:
-    """A case and the label map that it is to be compared with."""
-
-    case: Case
-    reference: Path
-
-
-def find_cases(
-    folder: Path, task: Task, *, subjects: tuple[str, ...] = ()
-) -> tuple[LabelledCase, ...]:
-    """Labelled scans of a folder: each ``anat`` folder with a ``_dseg`` and the task's scans.
-
-    Parameters
-    ----------
-    folder
-        Root of the labelled dataset.
-    task
-        Names the scans' suffixes.
-    subjects
-        Only these (with ``sub-``); all where empty.
-
-    Raises
-    ------
-    UsageError
-        If a subject that was asked for is not there, or none is.
-    """
-    found = []
-    for reference in sorted(folder.rglob("anat/*_dseg.nii*")):
-        subject = reference.name.split("_")[0]
-        scans = [sorted(reference.parent.glob(f"*_{suffix}.nii*")) for suffix in task.channels]
-        if not all(scans) or (subjects and subject not in subjects):
-            continue
-        case = Case(
-            task=task,
-            bids_dir=folder,
-            scans=tuple(s[0] for s in scans),
-            entities=(("sub", subject.removeprefix("sub-")),),
-        )
-        found.append(LabelledCase(case=case, reference=reference))
-    missing = set(subjects) - {f"sub-{c.case.entity('sub')}" for c in found}
-    if missing or not found:
-        raise UsageError(f"{folder} has no labelled scan of {', '.join(sorted(missing)) or 'any'}")
-    return tuple(found)
 
 
 def reference_index(label: Label, *, freesurfer: bool) -> int:
@@ -142,21 +96,22 @@ def compare_masks(
 
 
 def evaluate(
-    cases: tuple[LabelledCase, ...],
+    scans: tuple[LabelledScan, ...],
     folder: Path,
     *,
     dataset: str,
     freesurfer: bool,
     device: str,
     fast: bool,
-    on_case: Callable[[str], None],
+    on_scan: Callable[[str], None],
 ) -> tuple[Result, ...]:
-    """Segment every case by the stages that the app runs, and compare on the native grid.
+    """Segment every scan by the stages that the app runs, and compare on the native grid.
 
     Parameters
     ----------
-    cases
-        Labelled scans.
+    scans
+        Labelled scans. For a task with a region they are crops that show its first place, as its
+        training data.
     folder
         Model folder.
     dataset
@@ -165,8 +120,8 @@ def evaluate(
         Whether references number structures as FreeSurfer does, rather than as the task.
     device, fast
         As for :func:`bids_deepmrseg.stages.segment.segment`.
-    on_case
-        Called with the subject after each case.
+    on_scan
+        Called with the scan's stem after each one.
 
     Raises
     ------
@@ -177,38 +132,42 @@ def evaluate(
     network = "+".join(sorted({member.architecture.family for member in members}))
     ensemble = members[0].view if fast or len(members) == 1 else ALL_VIEWS
     results: list[Result] = []
-    for labelled in cases:
+    for scan in scans:
         identity = Identity(
             dataset=dataset,
             network=network,
             ensemble=ensemble,
             repeat=1,
             fold=1,
-            subject=f"sub-{labelled.case.entity('sub')}",
-            scan=labelled.case.stem,
+            subject=scan.subject,
+            scan=scan.stem,
         )
-        predicted = segment(
-            prepare(labelled.case), folder, labelled.case.task, device=device, fast=fast
-        )
-        results += _compare_case(labelled, predicted, identity, freesurfer=freesurfer)
-        on_case(identity.subject)
+        predicted = segment(prepare(scan.case), folder, scan.case.task, device=device, fast=fast)
+        results += compare_scan(scan, predicted, identity, freesurfer=freesurfer)
+        on_scan(scan.stem)
     return tuple(results)
 
 
-def _compare_case(
-    labelled: LabelledCase, predicted: Predicted, identity: Identity, *, freesurfer: bool
+def compare_scan(
+    scan: LabelledScan, predicted: Predicted, identity: Identity, *, freesurfer: bool = False
 ) -> Iterator[Result]:
-    """Rows of one case, on its native grid."""
-    task = labelled.case.task
+    """Rows of one scan, compared on its native grid.
+
+    Raises
+    ------
+    InputDataError
+        If the reference is not on that grid.
+    """
+    task = scan.case.task
     segmented = restore(predicted, task)
-    reference, grid = read_label_map(labelled.reference)
+    reference, grid = read_reference(scan.reference, task)
     if not grid.matches(segmented.grid):
-        raise InputDataError(f"{labelled.reference} is not on the grid of {labelled.case.scans[0]}")
+        raise InputDataError(f"{scan.reference} is not on the grid of {scan.case.scans[0]}")
     return compare_maps(
         segmented.dseg,
         reference,
         grid.spacing_mm,
-        task.labels,
+        task.network_labels,
         identity,
         freesurfer=freesurfer,
     )

@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bids_deepmrseg.errors import InputDataError
-from bids_deepmrseg.evaluation.compare import compare_maps
+from bids_deepmrseg.evaluation.compare import compare_scan
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, Identity, Result
-from bids_deepmrseg.imaging.nifti import read_label_map
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import View, load_network, read_record, verify
 from bids_deepmrseg.records import Predicted
 from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.stages.prepare import prepare
-from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import predict_view
 from bids_deepmrseg.stages.tidy import tidy
 from bids_deepmrseg.tasks import Task
@@ -77,17 +74,11 @@ def compare_ensembles(
         task = scan.case.task
         prepared = prepare(scan.case)
         answers = [_answer(network, prepared.channels, task) for network in networks]
-        reference, grid = read_label_map(scan.reference)
         for name, probabilities in _fusions(answers):
             n_removed = tidy(probabilities, task)
             predicted = Predicted(probabilities, prepared.placement, n_removed)
-            segmented = restore(predicted, task)
-            if not grid.matches(segmented.grid):
-                raise InputDataError(f"{scan.reference} is not on the grid of its scan")
             named = replace(identity, ensemble=name, subject=scan.subject, scan=scan.stem)
-            yield from compare_maps(
-                segmented.dseg, reference, grid.spacing_mm, task.network_labels, named
-            )
+            yield from compare_scan(scan, predicted, named)
 
 
 def _load(folder: Path, device: str) -> list[Network]:

@@ -10,19 +10,18 @@ import pytest
 
 from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.evaluation.compare import (
-    LabelledCase,
     compare_maps,
     evaluate,
-    find_cases,
     reference_index,
 )
 from bids_deepmrseg.evaluation.results import Result
 from bids_deepmrseg.imaging.nifti import read_scan, write_like
+from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
 from tests.evaluation.made import IDENTITY
-from tests.makers import bids_path, make_dataset, make_model_folder, make_scan, make_task
+from tests.makers import bids_path, make_dataset, make_model_folder, make_task
 
 TASK = make_task()
 SCANS = {"sub-01_T1w.nii.gz": "LAS", "sub-02_T1w.nii.gz": "oblique"}
@@ -45,44 +44,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    cases: tuple[LabelledCase, ...], folder: Path, on_case: Callable[[str], None]
+    scans: tuple[LabelledScan, ...], folder: Path, on_scan: Callable[[str], None]
 ) -> tuple[Result, ...]:
     return evaluate(
-        cases,
+        scans,
         folder,
         dataset="made",
         freesurfer=False,
         device="cpu",
         fast=False,
-        on_case=on_case,
+        on_scan=on_scan,
     )
 
 
-def test_cases_are_scans_with_labels_beside_them(labelled: Path) -> None:
-    make_scan(labelled / bids_path("sub-03_T1w.nii.gz"))
-    cases = find_cases(labelled, TASK)
-    assert [case.case.entity("sub") for case in cases] == ["01", "02"]
-    assert all(case.reference.name.endswith("_dseg.nii.gz") for case in cases)
-
-
-def test_only_the_subjects_asked_for_are_taken(labelled: Path) -> None:
-    (case,) = find_cases(labelled, TASK, subjects=("sub-02",))
-    assert case.case.entity("sub") == "02"
-
-
-def test_a_subject_that_is_not_there_is_named(labelled: Path) -> None:
-    with pytest.raises(UsageError, match="no labelled scan of sub-09"):
-        find_cases(labelled, TASK, subjects=("sub-01", "sub-09"))
-
-
-def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
-    raw = make_dataset(tmp_path, SCANS)
-    with pytest.raises(UsageError, match="no labelled scan of any"):
-        find_cases(raw, TASK)
-
-
 def test_the_apps_own_answer_as_reference_scores_1(labelled: Path, folder: Path) -> None:
-    cases = find_cases(labelled, TASK)
+    cases = find_labelled(labelled, TASK)
     for labelled_case in cases:
         case = labelled_case.case
         answer = restore(segment(prepare(case), folder, TASK, device="cpu"), TASK)
@@ -101,7 +77,7 @@ def test_the_apps_own_answer_as_reference_scores_1(labelled: Path, folder: Path)
 
 
 def test_a_reference_on_another_grid_is_refused(labelled: Path, folder: Path) -> None:
-    cases = find_cases(labelled, TASK)
+    cases = find_labelled(labelled, TASK)
     other = replace(cases[0], reference=cases[1].reference)
     with pytest.raises(InputDataError, match="is not on the grid of"):
         run((other,), folder, print)
