@@ -12,7 +12,7 @@ from nibabel import orientations as nbo
 
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Case, Segmented
-from bids_deepmrseg.tasks import Label, Range, Task
+from bids_deepmrseg.tasks import Label, Range, Region, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,10 +200,13 @@ def task_toml(task: Task) -> str:
         f'description = "{task.description}"',
         f"channels = {json.dumps(task.channels)}",
         f"spacing_mm = {task.spacing_mm}",
-        f"field_of_view_mm = {json.dumps(task.field_of_view_mm)}",
         f"one_cluster = {json.dumps(task.one_cluster)}",
         f'atlas = "{task.atlas}"',
     ]
+    if task.field_of_view_mm is not None:
+        lines.append(f"field_of_view_mm = {json.dumps(task.field_of_view_mm)}")
+    if task.region is not None:
+        lines += _region_toml(task.region)
     for label in task.labels:
         lines += ["", "[[labels]]", f"index = {label.index}", f'name = "{label.name}"']
         lines += [f'abbreviation = "{label.abbreviation}"', f'color = "{label.color}"']
@@ -212,6 +215,18 @@ def task_toml(task: Task) -> str:
             low, high = label.adult_range.low_ml, label.adult_range.high_ml
             lines.append(f"adult_range_ml = [{low}, {high}]")
     return "\n".join(lines) + "\n"
+
+
+def _region_toml(region: Region) -> list[str]:
+    """The lines of a region's tables."""
+    lines = ["", "[region]", f'task = "{region.task}"']
+    lines.append(f"margin_mm = {json.dumps(region.margin_mm)}")
+    if region.parted_along is not None:
+        lines.append(f'parted_along = "{region.parted_along}"')
+    for place in region.places:
+        lines += ["", "[[region.places]]", f"located_by = {place.located_by}"]
+        lines += [f"mirrored = {json.dumps(place.mirrored)}", f"labels = {list(place.labels)}"]
+    return lines
 
 
 def _spread_classes(network: "nn.Module", n_channels: int) -> None:
