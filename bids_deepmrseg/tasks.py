@@ -1,5 +1,6 @@
 """The tasks as frozen data; code reads their fields and never branches on a task's name."""
 
+import colorsys
 import re
 import tomllib
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from bids_deepmrseg.errors import UsageError, WeightsError
 
 BUILTIN_MODELS = Path(__file__).parent / "data" / "models"
 TASK_FILE = "task.toml"
+SIDE = re.compile(r"(?<![A-Za-z])(left|right|lh|rh|l|r)(?![A-Za-z])", re.IGNORECASE)
+OTHER_SIDE = {"left": "right", "right": "left", "lh": "rh", "rh": "lh", "l": "r", "r": "l"}
+MOST_LABELS = 65535  # label maps hold 16 bits
 Direction = Literal["R", "A", "S"]
 DIRECTIONS: tuple[Direction, ...] = ("R", "A", "S")
 LARGEST_PLACE_MM = 60.0  # no label that a place is cut around is longer along any axis
@@ -127,6 +131,8 @@ class Task:
         Where label names, indices and adult ranges come from.
     region
         Where another task's labels say what to cut out; ``None`` for the whole brain.
+    views
+        Slice directions to train, one network each; empty for those of the recipe.
     """
 
     name: str
@@ -138,6 +144,7 @@ class Task:
     one_cluster: bool
     atlas: str
     region: Region | None = None
+    views: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z]+", self.name):
@@ -145,8 +152,12 @@ class Task:
                 f"task name {self.name!r} must be letters and digits (BIDS labels are)"
             )
         indices = [label.index for label in self.labels]
-        if not indices or len(set(indices)) != len(indices) or min(indices) < 1:
-            raise UsageError(f"task {self.name}: label indices must be distinct and above 0")
+        in_range = all(1 <= index <= MOST_LABELS for index in indices)
+        if not indices or len(set(indices)) != len(indices) or not in_range:
+            raise UsageError(
+                f"task {self.name}: label indices must be distinct and above 0, "
+                f"at most {MOST_LABELS}"
+            )
         by_index = {label.index: label for label in self.labels}
         for label in self.labels:
             if label.mirror not in by_index or by_index[label.mirror].mirror != label.index:
@@ -157,6 +168,8 @@ class Task:
             raise UsageError(f"task {self.name} needs a field_of_view_mm or a region")
         if self.region is not None:
             self._check_places(self.region.places)
+        if not self.spacing_mm > 0:
+            raise UsageError(f"task {self.name}: spacing_mm must be above 0")
 
     def labels_of(self, place: Place) -> tuple[Label, ...]:
         """What the networks' classes mean in a place, background left out."""
@@ -214,32 +227,51 @@ def read_task(file: Path) -> Task:
     Parameters
     ----------
     file
-        TOML with the fields of :class:`Task` and one ``[[labels]]`` table per label; a label
-        without ``mirror`` is its own mirror.
+        TOML with the fields of :class:`Task` and one ``[[labels]]`` table per label. Needed are
+        ``name``, ``channels``, ``spacing_mm``, ``field_of_view_mm`` (or a region), and of each
+        label ``index`` and ``name``; labels whose names differ by their side only, such as
+        ``Left X`` and ``Right X``, are mirrors of each other unless ``mirror`` says otherwise.
 
     Raises
     ------
     UsageError
-        If the file is not TOML, lacks a field, or contradicts itself.
+        If the file is not TOML, lacks a field, has one that is not known, or contradicts itself.
     """
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-        labels = tuple(_label(row) for row in table["labels"])
+        labels = _labels(table["labels"])
+        _check_known(table, {*Task.__slots__}, "a task file")
         return Task(
-            name=table["name"],
-            description=table["description"],
-            channels=tuple(table["channels"]),
+            name=str(table["name"]),
+            description=str(table.get("description", ", ".join(label.name for label in labels))),
+            channels=_words(table["channels"], "channels"),
             spacing_mm=float(table["spacing_mm"]),
             field_of_view_mm=_extent(extent) if (extent := table.get("field_of_view_mm")) else None,
             labels=labels,
             one_cluster=bool(table.get("one_cluster", False)),
-            atlas=table["atlas"],
+            atlas=str(table.get("atlas", "None named: labels are numbered by the task file")),
             region=_region(region) if (region := table.get("region")) else None,
+            views=_words(table.get("views", []), "views"),
         )
     except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise UsageError(f"task file {file} cannot be read: {error}") from error
     except KeyError as error:
         raise UsageError(f"task file {file} lacks the field {error}") from error
+
+
+def _check_known(table: dict[str, Any], known: set[str], what: str) -> None:
+    """Refuse fields that would be passed over, such as misspelt ones."""
+    if unknown := sorted(table.keys() - known):
+        raise ValueError(
+            f"{unknown[0]} is no field of {what}; there are {', '.join(sorted(known))}"
+        )
+
+
+def _words(value: object, field: str) -> tuple[str, ...]:
+    """A list of text."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f'{field} must be a list such as ["T1w"], not {value!r}')
+    return tuple(value)
 
 
 def _extent(numbers: list[float]) -> tuple[float, float, float]:
@@ -276,19 +308,42 @@ def _direction(text: str | None) -> Direction | None:
     return None
 
 
-def _label(row: dict[str, str | int | list[float]]) -> Label:
+def _labels(rows: object) -> tuple[Label, ...]:
+    """The lookup table from its TOML tables."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("labels must be [[labels]] tables, one for each label")
+    by_name = {_side_free(row["name"], other=False): int(row["index"]) for row in rows}
+    return tuple(_label(row, number, by_name) for number, row in enumerate(rows))
+
+
+def _side_free(name: object, *, other: bool) -> str:
+    """A label's name in lower case, or that of the same structure on the other side."""
+    lower = str(name).casefold()
+    return SIDE.sub(lambda side: OTHER_SIDE[side[0]], lower) if other else lower
+
+
+def _label(row: dict[str, Any], number: int, by_name: dict[str, int]) -> Label:
     """One label from its TOML table."""
+    known = {*Label.__slots__, "adult_range_ml"} - {"adult_range"}
+    _check_known(row, known, "a label")
     adult = row.get("adult_range_ml")
+    mirror = by_name.get(_side_free(row["name"], other=True), row["index"])
     return Label(
-        index=int(str(row["index"])),
+        index=int(row["index"]),
         name=str(row["name"]),
         abbreviation=str(row.get("abbreviation", row["name"])),
-        color=str(row.get("color", "#808080")),
-        mapping=int(str(row.get("mapping", 0))),
-        mirror=int(str(row.get("mirror", row["index"]))),
-        freesurfer=int(str(row["freesurfer"])) if "freesurfer" in row else None,
+        color=str(row.get("color", _color(number))),
+        mapping=int(row.get("mapping", 0)),
+        mirror=int(row.get("mirror", mirror)),
+        freesurfer=int(row["freesurfer"]) if "freesurfer" in row else None,
         adult_range=Range(float(adult[0]), float(adult[1])) if isinstance(adult, list) else None,
     )
+
+
+def _color(number: int) -> str:
+    """A colour unlike those of the labels before: hues a golden section apart."""
+    rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75 - 0.2 * (number // 5 % 2), 0.95)
+    return "#" + "".join(f"{round(255 * part):02X}" for part in rgb)
 
 
 def find_model_folders(models_dir: Path | None = None) -> tuple[Path, ...]:

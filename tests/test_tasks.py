@@ -87,16 +87,73 @@ def test_a_task_file_reads_back_equal(tmp_path: Path) -> None:
     assert task.n_classes == 4
 
 
-def test_a_label_without_a_mirror_is_its_own(tmp_path: Path) -> None:
-    file = write_task(tmp_path, make_task())
-    text = re.sub(r"mirror = \d+\n", "", file.read_text(encoding="utf-8"))
-    file.write_text(text, encoding="utf-8")
-    assert read_task(file).mirror_classes == (0, 1, 2, 3)
+NEEDED = """
+name = "mine"
+channels = ["T1w"]
+spacing_mm = 2
+field_of_view_mm = [176, 208, 176]
+"""
+
+
+def write_needed(folder: Path, *names: str, more: str = "") -> Path:
+    """A task file with nothing but what is needed, and ``more``."""
+    rows = [f'[[labels]]\nindex = {n}\nname = "{name}"' for n, name in enumerate(names, start=1)]
+    file = folder / "mine.toml"
+    file.write_text("\n".join([NEEDED, more, *rows]), encoding="utf-8")
+    return file
 
 
 @pytest.mark.parametrize(
-    "field", ["name", "description", "channels", "spacing_mm", "field_of_view_mm", "atlas"]
+    ("names", "mirrors"),
+    [
+        (("Left Blob", "Right Blob", "Blob"), (0, 2, 1, 3)),
+        (("blob_l", "stem", "blob_R"), (0, 3, 2, 1)),
+        (("lh-blob", "rh-blob", "rh-stem"), (0, 2, 1, 3)),
+        (("Upright", "Upleft", "Lobe"), (0, 1, 2, 3)),
+    ],
 )
+def test_sides_in_names_say_what_mirrors_what(
+    tmp_path: Path, names: tuple[str, ...], mirrors: tuple[int, ...]
+) -> None:
+    assert read_task(write_needed(tmp_path, *names)).mirror_classes == mirrors
+
+
+def test_a_task_file_needs_little(tmp_path: Path) -> None:
+    task = read_task(write_needed(tmp_path, *(f"Blob {n}" for n in range(30))))
+    assert task.description.startswith("Blob 0, Blob 1")
+    assert "None named" in task.atlas
+    assert task.views == ()
+    colors = [label.color for label in task.labels]
+    assert len(set(colors)) == len(colors)
+    assert all(re.fullmatch(r"#[0-9A-F]{6}", color) for color in colors)
+
+
+def test_a_task_file_may_name_views(tmp_path: Path) -> None:
+    file = write_needed(tmp_path, "Blob", more='views = ["axial", "sagittal"]')
+    assert read_task(file).views == ("axial", "sagittal")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('["T1w"]', '"T1w"', 'channels must be a list such as ["T1w"]'),
+        ("[[labels]]", "[labels]", "labels must be [[labels]] tables"),
+        ("field_of_view_mm", "field_of_view", "field_of_view is no field of a task file"),
+        ("index = 1", "index = 70000", "indices must be distinct and above 0, at most 65535"),
+        ("index = 1", "index = 1\ncolour = 'red'", "colour is no field of a label"),
+        ("spacing_mm = 2", "spacing_mm = 0", "spacing_mm must be above 0"),
+    ],
+)
+def test_a_mistake_in_a_task_file_is_named(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    file = write_needed(tmp_path, "Blob")
+    file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        read_task(file)
+
+
+@pytest.mark.parametrize("field", ["name", "channels", "spacing_mm", "index"])
 def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
     file = write_task(tmp_path, make_task())
     line = re.compile(rf"^{field} = .*\n", re.MULTILINE)
