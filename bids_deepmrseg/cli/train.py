@@ -60,9 +60,11 @@ def add_shared_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("output", type=Path, help="folder for corpus, checkpoints, logs and models")
     p.add_argument(
         "--recipe",
-        default="any-head",
+        default="own-task",
         metavar="NAME",
-        help="built-in recipe (paper, any-head) or a TOML file; default %(default)s",
+        help="own-task (default): labelled scans are enough; paper: the paper's configuration, a "
+        "hundred epochs; any-head: also synthetic heads from --head-maps; manual-outlines: goes "
+        "on from any-head; place: for crops around one structure; or a TOML file of your own",
     )
     p.add_argument(
         "--head-maps",
@@ -74,18 +76,20 @@ def add_shared_flags(p: argparse.ArgumentParser) -> None:
         "--reference",
         default="dseg",
         metavar="ENDING",
-        help="how names of label maps end: dseg, mask, label-lesion_mask; default %(default)s",
+        help="suffix of label maps and entities in their names: dseg, mask, label-lesion_mask, "
+        "desc-manual_dseg; default %(default)s. Maps with seg- or with the space- of a template "
+        "are taken only if that is named here",
     )
     p.add_argument(
         "--data-card",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="TOML with training_data, license and attribution",
+        help="TOML with training_data, license and attribution, which the model's record and every "
+        "result then tell; without it they say 'not stated'",
     )
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    p.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     p.add_argument(
         "--compile", action="store_true", help="compile the network first (needs a C++ compiler)"
     )
@@ -112,18 +116,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
     """Training settings from parsed flags."""
     from bids_deepmrseg.stages.segment import pick_device
-    from bids_deepmrseg.tasks import BUILTIN_MODELS, TASK_FILE, read_task
-    from bids_deepmrseg.training.recipe import read_recipe
-    from bids_deepmrseg.training.run import TrainSettings, read_data_card
+    from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
+    from bids_deepmrseg.training.recipe import fit_recipe, read_recipe
+    from bids_deepmrseg.training.run import (
+        DataCard,
+        TrainSettings,
+        pick_precision,
+        read_data_card,
+    )
 
     own = Path(arguments.task)
-    task_file = own if own.suffix == ".toml" else BUILTIN_MODELS / arguments.task / TASK_FILE
-    recipe = read_recipe(arguments.recipe)
+    is_file = own.suffix == ".toml" or own.is_file()
+    task_file = own if is_file else find_named_model_folder(arguments.task) / TASK_FILE
+    task = read_task(task_file)
+    recipe = fit_recipe(read_recipe(arguments.recipe), task)
+    device = pick_device(arguments.device)
     wanted = arguments.view or recipe.views
     if unknown := [view for view in wanted if view not in recipe.views]:
         raise UsageError(f"recipe {recipe.name} has no view {unknown[0]}")
     return TrainSettings(
-        task=read_task(task_file),
+        task=task,
         task_file=task_file,
         recipe=recipe,
         views=tuple(view for view in recipe.views if view in wanted),
@@ -134,10 +146,10 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
         excluded=tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.exclude),
         corpus_dir=arguments.output / "corpus",
         output_dir=arguments.output,
-        card=read_data_card(arguments.data_card),
+        card=read_data_card(arguments.data_card) if arguments.data_card else DataCard(),
         seed=arguments.seed,
-        device=pick_device(arguments.device),
-        precision=arguments.precision,
+        device=device,
+        precision=pick_precision(arguments.precision, device),
         compiled=arguments.compile,
         n_procs=arguments.n_procs,
     )

@@ -1,14 +1,18 @@
 """How a model is trained, as data: the paper's reference configuration and what measures better."""
 
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.network.weights import VIEWS, View
+from bids_deepmrseg.tasks import Task
 
 RECIPES = Path(__file__).parent.parent / "data" / "recipes"
+
+ONE_SIDE = re.compile(r"(?<![A-Za-z])(left|right|lh|rh)(?![A-Za-z])", re.IGNORECASE)
 
 Optimiser = Literal["adam", "adamw"]
 Schedule = Literal["exponential", "one-cycle"]
@@ -98,6 +102,32 @@ class Recipe:
     def n_steps(self) -> int:
         """Optimiser steps of one network."""
         return self.steps_per_epoch * self.n_epochs
+
+
+def fit_recipe(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with the views that a task asks for.
+
+    Raises
+    ------
+    UsageError
+        If patches are flipped though a label of the task is on one side and has no mirror: it
+        would be learned on both.
+    """
+    views = tuple(view for name in task.views for view in VIEWS if view == name)
+    if len(views) < len(task.views):
+        raise UsageError(f"task {task.name}: views must be some of {', '.join(VIEWS)}")
+    fitted = replace(recipe, views=views or recipe.views)
+    one_sided = [
+        label.name
+        for label in task.labels
+        if label.mirror == label.index and ONE_SIDE.search(label.name)
+    ]
+    if one_sided and recipe.flipped and task.region is None:
+        raise UsageError(
+            f"task {task.name}: {one_sided[0]} has no mirror, but recipe {recipe.name} shows left "
+            "and right exchanged; name its mirror, or set flipped = false in a recipe of your own"
+        )
+    return fitted
 
 
 def read_recipe(name_or_file: str) -> Recipe:

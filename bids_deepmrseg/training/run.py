@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from bids_deepmrseg.errors import TrainingError, UsageError
@@ -38,14 +39,16 @@ from bids_deepmrseg.training.sampling import Sampler, Volumes, gather_volumes
 
 logger = logging.getLogger(__name__)
 
+NOT_STATED = "not stated"
+
 
 @dataclass(frozen=True, slots=True)
 class DataCard:
     """What the training data are and on which terms; goes into the weights' record."""
 
-    training_data: str
-    license: str
-    attribution: str
+    training_data: str = NOT_STATED
+    license: str = NOT_STATED
+    attribution: str = NOT_STATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,14 @@ def read_data_card(file: Path) -> DataCard:
         raise UsageError(
             f"data card {file} must be TOML with training_data, license and attribution: {error!r}"
         ) from error
+
+
+def pick_precision(precision: str, device: str) -> str:
+    """``bf16`` or ``fp32``; ``auto`` becomes the faster one of the device."""
+    if precision != "auto":
+        return precision
+    fast = device != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return "bf16" if fast else "fp32"
 
 
 def run_training(settings: TrainSettings, listener: Listener) -> Path:
