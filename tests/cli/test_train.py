@@ -1,11 +1,13 @@
 """From labelled scans to a model folder that the app's stages run."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bids_deepmrseg.cli.train import main
+from bids_deepmrseg.cli.train import main, parser, settings_from
+from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.network.weights import read_record
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.segment import segment
@@ -18,7 +20,7 @@ features = 8
 depth = 2
 kernel_up = 2
 views = ["axial", "coronal"]
-patch = [32, 32]
+patch = [32, 32, 32]
 batch_size = 4
 steps_per_epoch = 25
 n_epochs = 2
@@ -70,12 +72,45 @@ def test_excluded_subjects_may_even_be_damaged(tmp_path: Path) -> None:
     assert main([*command, "--view", "axial"]) == 0
 
 
+def test_an_own_task_needs_no_head_maps_and_no_card() -> None:
+    """The task file of the tests, whose sides are named, with all defaults."""
+    settings = settings_from(parser().parse_args(["deepbrain", "labelled", "run"]))
+    assert settings.recipe.name == "own-task"
+    assert settings.recipe.n_synthetic == settings.recipe.n_surrounded == 0
+    assert {settings.card.training_data, settings.card.license} == {"not stated"}
+    assert settings.reference == "dseg"
+    assert settings.precision in ("bf16", "fp32")
+
+
+def test_the_task_file_may_choose_the_views(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text('views = ["sagittal"]\n' + task_toml(make_task()), encoding="utf-8")
+    settings = settings_from(parser().parse_args([str(file), "labelled", "run"]))
+    assert settings.views == settings.recipe.views == ("sagittal",)
+    file.write_text('views = ["oblique"]\n' + task_toml(make_task()), encoding="utf-8")
+    with pytest.raises(UsageError, match="views must be some of"):
+        settings_from(parser().parse_args([str(file), "labelled", "run"]))
+
+
+def test_a_label_of_one_side_is_not_learned_from_flipped_patches(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    text = re.sub(r"mirror = \d+", "", task_toml(make_task())).replace("Right", "Odd")
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="has no mirror, but recipe own-task"):
+        settings_from(parser().parse_args([str(file), "labelled", "run"]))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("flipped = false\n", encoding="utf-8")
+    arguments = [str(file), "labelled", "run", "--recipe", str(recipe)]
+    assert not settings_from(parser().parse_args(arguments)).recipe.flipped
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (["--view", "sagittal"], "has no view sagittal"),
-        (["--recipe", "soup"], "built in: any-head, manual-outlines, paper"),
-        (["--exclude", "1", "2", "3"], "no labelled subject"),
+        (["--recipe", "soup"], "built in: any-head, manual-outlines, own-task, paper"),
+        (["--exclude", "1", "2", "3"], "no labelled scan of anyone"),
+        (["--reference", "mask"], "a label map *_mask.nii.gz for each"),
         (["--device", "cuda:77"], "cuda:77 is not there"),
     ],
 )
