@@ -109,7 +109,8 @@ def save_provenance(provenance: Provenance, file: Path) -> None:
 def load_provenance(file: Path) -> Provenance:
     """Load what :func:`save_provenance` saved."""
     fields: dict[str, Any] = dict(read_json(file))
-    return Provenance(**{**fields, "doubts": tuple(fields["doubts"])})
+    doubts = tuple(fields.pop("doubts", ()))  # work folders of earlier versions have none
+    return Provenance(**fields, doubts=doubts)
 
 
 @dataclass(frozen=True, slots=True)

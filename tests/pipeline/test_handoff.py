@@ -1,5 +1,6 @@
 """What is handed from node to node reads back as exactly what was saved."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +64,26 @@ def test_provenance_comes_back(tmp_path: Path) -> None:
         device="cuda:1",
         fast=True,
         n_islands_removed_voxels=5,
+        located_by="tiny",
+        locator_sha256="cd",
+        doubts=("it is small",),
     )
     save_provenance(provenance, tmp_path / "p.json")
     assert load_provenance(tmp_path / "p.json") == provenance
+
+
+def test_provenance_that_an_earlier_version_left_in_a_work_folder_is_taken_over(
+    tmp_path: Path,
+) -> None:
+    earlier = {
+        **dict.fromkeys(("code_version", "torch_version", "model_sha256", "preprocessing"), "x"),
+        **dict.fromkeys(("training_data", "license", "attribution", "device"), "x"),
+        "fast": False,
+        "n_islands_removed_voxels": 0,
+    }
+    (tmp_path / "p.json").write_text(json.dumps(earlier), encoding="utf-8")
+    back = load_provenance(tmp_path / "p.json")
+    assert (back.model_sha256, back.located_by, back.doubts) == ("x", None, ())
 
 
 def test_a_node_that_works_notes_its_duration(tmp_path: Path) -> None:
@@ -83,6 +101,15 @@ def test_a_node_that_fails_notes_its_sentence_and_fails(tmp_path: Path) -> None:
     note = read_note(tmp_path, "node")
     assert note is not None
     assert note.error == "no affine"
+    assert note.doubts == ()
+
+
+def test_a_node_notes_what_is_doubtful(tmp_path: Path) -> None:
+    with Noted(tmp_path, "node") as noted:
+        noted.doubt("it is small")
+    note = read_note(tmp_path, "node")
+    assert note is not None
+    assert (note.error, note.doubts) == (None, ("it is small",))
 
 
 def test_a_node_that_was_never_run_has_no_note(tmp_path: Path) -> None:
