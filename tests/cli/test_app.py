@@ -11,8 +11,13 @@ import pytest
 from bids_deepmrseg.cli.app import choose_tasks, main
 from bids_deepmrseg.cli.parser import read_command
 from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.files import read_tsv
+from bids_deepmrseg.network.weights import RECORD_FILE
 from bids_deepmrseg.stages.status import read_status
+from bids_deepmrseg.tasks import WEIGHTS_RECORD_FILE, Task
 from tests.makers import make_dataset, make_model_folder, make_task, task_toml
+from tests.regions import make_dataset as make_dataset_with_blobs
+from tests.regions import make_models, make_region_task
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = {"bids", "matplotlib", "nibabel", "nipype", "numpy", "pandas", "scipy", "torch"}
@@ -20,11 +25,12 @@ HEAVY = {"bids", "matplotlib", "nibabel", "nipype", "numpy", "pandas", "scipy", 
 
 @pytest.fixture
 def models_dir(tmp_path: Path) -> Path:
-    """A models folder that tells of two tasks and has no weights: enough to plan with."""
+    """A models folder that tells of two tasks and of weights without any: enough to plan with."""
     for task in (make_task("tiny"), make_task("pair", channels=("T1w", "FLAIR"))):
         folder = tmp_path / "models" / task.name
         folder.mkdir(parents=True)
         (folder / "task.toml").write_text(task_toml(task), encoding="utf-8")
+        (folder / WEIGHTS_RECORD_FILE).write_text("{}", encoding="utf-8")
     return tmp_path / "models"
 
 
@@ -60,6 +66,10 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"bids-deepmrseg {version}\n"
 
 
+def test_tasks_and_network_agree_on_what_holds_the_record_of_weights() -> None:
+    assert WEIGHTS_RECORD_FILE == RECORD_FILE
+
+
 def test_the_default_is_every_task(models_dir: Path) -> None:
     start = ["/in", "/out", "participant", "--models-dir", str(models_dir)]
     assert {task.name for task in choose_tasks(read_command(start)[0])} >= {"tiny", "pair"}
@@ -67,6 +77,83 @@ def test_the_default_is_every_task(models_dir: Path) -> None:
     assert [task.name for task in chosen] == ["tiny"]
     with pytest.raises(UsageError, match=r"no task 'tinny'; known tasks: .*tiny"):
         choose_tasks(read_command([*start, "--task", "tinny"])[0])
+
+
+def add_task(models_dir: Path, task: Task, *, weights: bool) -> list[str]:
+    """Add a task, and return the arguments of a dry run."""
+    (models_dir / task.name).mkdir()
+    (models_dir / task.name / "task.toml").write_text(task_toml(task), encoding="utf-8")
+    if weights:
+        (models_dir / task.name / WEIGHTS_RECORD_FILE).write_text("{}", encoding="utf-8")
+    bids_dir = models_dir.parent / "bids"
+    make_dataset(bids_dir, ("sub-01_T1w.nii.gz",))
+    out = models_dir.parent / "out"
+    return [str(bids_dir), str(out), "participant", "--dry-run", "--models-dir", str(models_dir)]
+
+
+def test_a_task_without_weights_runs_only_if_it_is_asked_for_and_then_says_so(
+    models_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = add_task(models_dir, make_task("untrained"), weights=False)
+    assert main(command) == os.EX_OK
+    assert "untrained" not in capsys.readouterr().out
+    assert main([*command, "--task", "untrained"]) == os.EX_UNAVAILABLE
+    said = capsys.readouterr().err
+    assert f"task untrained cannot run: there are no weights in {models_dir}" in said
+
+
+def test_a_dry_run_tells_which_task_locates_another(
+    models_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = add_task(models_dir, make_region_task(), weights=True)
+    assert main([*command, "--task", "part"]) == os.EX_OK
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if " part " in line)
+    assert row.endswith("run       located by tiny, which runs first")
+
+
+@pytest.mark.parametrize(
+    ("located_by", "sentence"),
+    [
+        ("nobody", "task part is located by task 'nobody', which does not exist; known tasks: "),
+        ("part", "task part cannot show where part is to be segmented: it is itself located"),
+        ("other", "it reads FLAIR, but part begins with T1w"),
+        ("deepbrain", "task deepbrain cannot show where part is to be segmented: it has no label"),
+    ],
+)
+def test_a_task_that_cannot_locate_another_is_named(
+    models_dir: Path, capsys: pytest.CaptureFixture[str], located_by: str, sentence: str
+) -> None:
+    other = make_task("other", channels=("FLAIR",))
+    add_task(models_dir, other, weights=True)
+    command = add_task(models_dir, make_region_task(located_by=located_by), weights=True)
+    assert main([*command, "--task", "part"]) == os.EX_USAGE
+    assert sentence in capsys.readouterr().err
+    assert main([*command, "--task", "tiny"]) == os.EX_OK
+
+
+@pytest.mark.slow
+def test_a_failed_locator_is_told_from_the_command_to_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = {"sub-01_T1w.nii.gz": "RAS", "sub-02_T1w.nii.gz": "LPS"}
+    raw = make_dataset_with_blobs(tmp_path / "bids", scans)
+    (raw / "sub-02" / "anat" / "sub-02_T1w.nii.gz").write_bytes(b"")
+    make_models(tmp_path / "models")
+    arguments = [str(raw), str(tmp_path / "out"), "participant", "--task", "part"]
+    resources = ["--n-procs", "1", "--device", "cpu", "--models-dir", str(tmp_path / "models")]
+    assert main([*arguments, *resources]) == 1
+    assert "1 done, 0 skipped, 1 failed" in capsys.readouterr().err
+    rows = {one.participant_id: one for one in read_status(only_run(tmp_path) / "status.tsv")}
+    assert rows["sub-01"].status == "done"
+    assert rows["sub-02"].status == "failed"
+    assert rows["sub-02"].reason.startswith(
+        "tiny, which shows where part is, failed: sub-02/anat/sub-02_T1w.nii.gz is empty"
+    )
+    assert main([str(raw), str(tmp_path / "out"), "group"]) == os.EX_OK
+    _, table = read_tsv(tmp_path / "out" / "group_part.tsv")
+    assert [row["status"] for row in table] == ["done", "failed"]
+    assert float(table[0]["left_front_blob_mm3"]) > float(table[0]["right_back_blob_mm3"]) > 0
+    assert list((tmp_path / "out").glob("sub-01/figures/*seg-part_dseg.png"))
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(

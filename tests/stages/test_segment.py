@@ -149,6 +149,44 @@ def test_all_48_storage_orders_get_the_same_labels_in_space(
     assert np.mean(dseg != expected_stored) < 1e-4
 
 
+# mirror images
+
+
+def mirrored(probabilities: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.float32]:
+    """The same answer for a head whose right and left are exchanged."""
+    return probabilities[list(task.mirror_classes), ::-1]
+
+
+@pytest.mark.parametrize("views", [("axial",), ("axial", "coronal")])
+def test_with_flips_the_mirror_image_gets_the_mirrored_answer(
+    prepared: Prepared, tmp_path: Path, views: tuple[str, ...]
+) -> None:
+    folder = make_model_folder(tmp_path, views=views)
+    flipped = replace(prepared, channels=np.ascontiguousarray(prepared.channels[:, ::-1]))
+    answers = [segment(one, folder, TASK, device="cpu") for one in (prepared, flipped)]
+    plain, plain_of_flipped = (answer.probabilities for answer in answers)
+    assert np.abs(plain_of_flipped - mirrored(plain, TASK)).max() > 0.1
+    edit_record(folder, flips=True)
+    answers = [segment(one, folder, TASK, device="cpu") for one in (prepared, flipped)]
+    both, both_of_flipped = (answer.probabilities for answer in answers)
+    np.testing.assert_allclose(both_of_flipped, mirrored(both, TASK), atol=1e-5)
+    average = (plain + mirrored(plain_of_flipped, TASK)) / 2
+    np.testing.assert_allclose(both, average, atol=1e-5)
+    fast = segment(prepared, folder, TASK, device="cpu", fast=True)
+    edit_record(folder, flips=False)
+    first = segment(prepared, folder, TASK, device="cpu", fast=True)
+    np.testing.assert_array_equal(fast.probabilities, first.probabilities)
+
+
+def test_sagittal_networks_see_no_mirror_image(prepared: Prepared, tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path, views=("sagittal",))
+    without = segment(prepared, folder, TASK, device="cpu")
+    edit_record(folder, flips=True)
+    assert read_record(folder).flips
+    answer = segment(prepared, folder, TASK, device="cpu")
+    np.testing.assert_array_equal(answer.probabilities, without.probabilities)
+
+
 # what is not taken on trust
 
 
