@@ -24,12 +24,14 @@ from bids_deepmrseg.tasks import Label
 logger = logging.getLogger(__name__)
 
 N_COLUMNS = 7
-INCHES_PER_TILE = 2.2
+INCHES_PER_TILE = 2.6
+INCHES_OF_TEXT = 1.5  # heading, titles of tiles and legend
 DOTS_PER_INCH = 100
 FILL_OPACITY = 0.3
 OUTLINE_POINTS = 0.8
 BRIGHTEST_PERCENTILE = 99.9
-MARGIN_MM = 25.0  # shown around the structures
+MARGIN_MM = 25.0  # shown around the structures at most
+MARGIN_PART = 0.2  # of their greatest extent, so that small structures are shown large
 CAPTION = "neurological view: in axial and coronal slices the left of the picture is left (L)"
 
 
@@ -122,7 +124,9 @@ def _crop(dseg: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float])
     if not filled.any():
         return whole
     tight = crop_to(filled, margin=0)
-    margins = [round(MARGIN_MM / mm) for mm in spacing_mm]
+    sizes = zip(tight.start, tight.stop, spacing_mm, strict=True)
+    margin_mm = min(MARGIN_MM, MARGIN_PART * max((b - a) * mm for a, b, mm in sizes))
+    margins = [max(1, round(margin_mm / mm)) for mm in spacing_mm]
     i0, j0, k0 = (max(0, a - m) for a, m in zip(tight.start, margins, strict=True))
     i1, j1, k1 = (min(n, b + m) for b, m, n in zip(tight.stop, margins, dseg.shape, strict=True))
     return Crop((n_i, n_j, n_k), (i0, j0, k0), (i1, j1, k1))
@@ -130,10 +134,11 @@ def _crop(dseg: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float])
 
 def _draw(view: View, case: Case) -> Figure:
     """A figure with a row of slices per plane and the names of the structures below."""
-    size = (N_COLUMNS * INCHES_PER_TILE, (len(PLANES) + 0.8) * INCHES_PER_TILE)
+    heights = [_aspect(view, plane) for plane in PLANES]
+    size = (N_COLUMNS * INCHES_PER_TILE, sum(heights) * INCHES_PER_TILE + INCHES_OF_TEXT)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    tiles = figure.subplots(len(PLANES), N_COLUMNS, squeeze=False)
+    tiles = figure.subplots(len(PLANES), N_COLUMNS, squeeze=False, height_ratios=heights)
     for row, plane in zip(tiles, PLANES, strict=True):
         for tile, index in zip(row, _slices(view.dseg, plane.normal), strict=True):
             _draw_slice(tile, view, plane, index, case.task.labels)
@@ -148,6 +153,12 @@ def _draw(view: View, case: Case) -> Figure:
         labelcolor="white",
     )
     return figure
+
+
+def _aspect(view: View, plane: Plane) -> float:
+    """Height of a slice for a width of 1, both in millimetres."""
+    sizes_mm = np.array(view.grid.shape) * view.grid.spacing_mm
+    return float(sizes_mm[plane.upwards] / sizes_mm[plane.rightwards])
 
 
 def _slices(dseg: npt.NDArray[np.uint16], axis: int) -> list[int]:
