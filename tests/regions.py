@@ -123,7 +123,11 @@ def make_models(models_dir: Path, *, n_members: int = 1, flips: bool = False) ->
     locator, task = make_locator(), make_region_task()
     # classes in rows; columns: brightness, brightness above and below FRONT_AT, and one
     left_from, right_from = 1.6, (BRIGHTNESS["left"][1] + BRIGHTNESS["right"][1]) / 2
-    blobs = [[0, 0, 0, 0], [1, 0, 0, -left_from], [2, 0, 0, -left_from - right_from]]
+    blobs: list[list[float]] = [
+        [0, 0, 0, 0],
+        [1, 0, 0, -left_from],
+        [2, 0, 0, -left_from - right_from],
+    ]
     _make_folder(models_dir, locator, [*blobs, [0, 0, 0, -20]], n_members=1, flips=False)
     back_from = FRONT_AT - FRONT_HALF_WIDTH - left_from
     outside = [-3, 0, 0, 3 * left_from + back_from]
