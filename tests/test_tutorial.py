@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ pytestmark = [
     pytest.mark.skipif(
         not shutil.which("deepmrseg-train", path=Path(sys.executable).parent),
         reason="the tutorial needs the package's commands beside this Python",
+    ),
+    pytest.mark.skipif(
+        find_spec("nilearn") is None, reason="the tutorial needs nilearn, of the extra demo"
     ),
 ]
 

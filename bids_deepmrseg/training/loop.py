@@ -291,7 +291,9 @@ def _resume(
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     progress = header["__metadata__"]
     if progress["job"] != _fingerprint(job):
-        raise TrainingError(f"{file} belongs to another recipe or seed; choose another --output")
+        raise TrainingError(
+            f"{file} belongs to another recipe or seed; choose another output folder"
+        )
     tensors = load_file(file)
     network.load_state_dict(
         {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
