@@ -72,7 +72,7 @@ def _logged(logs: Sequence[TrainingLog]) -> str:
         f"{log.training_s:,.0f} s"
         for log in logs
     )
-    return f"Trained once: {'; '.join(parts)}."
+    return f"Trainings behind the model: {'; '.join(parts)}."
 
 
 def _repeats(results: Sequence[Result]) -> list[int]:

@@ -171,8 +171,13 @@ def _measured(summary: Summary) -> tuple[str, ...]:
         _spread(summary.rho_c),
         _spread(summary.hd95_mm, digits=2),
         _spread(summary.asd_mm, digits=2),
-        f"{summary.volume_ml:.2f} / {summary.reference_volume_ml:.2f}",
+        "" if summary.name == AVERAGE else _volumes(summary),
     )
+
+
+def _volumes(summary: Summary) -> str:
+    """Mean volumes of one structure, segmented and reference."""
+    return f"{summary.volume_ml:.2f} / {summary.reference_volume_ml:.2f}"
 
 
 def _printed(row: Published) -> tuple[str, ...]:

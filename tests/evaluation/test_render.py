@@ -31,7 +31,7 @@ def test_a_plain_evaluation_has_every_scan_and_the_trainings_behind_it(tmp_path:
     log.write_text(TEXT, encoding="utf-8")
     section, curves = render([log, write(tmp_path, "made_heldout")], draw=False)
     assert section.name == "made_heldout"
-    assert "Trained once: axial 2 epochs, 300 steps, 121 s" in section.text
+    assert "Trainings behind the model: axial 2 epochs, 300 steps, 121 s" in section.text
     assert section.text.count("| sub-") == len(PLAIN)
     assert "paper" not in section.text
     assert curves.name == "training_made"

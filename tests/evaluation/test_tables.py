@@ -50,6 +50,7 @@ def test_the_average_is_over_scans_of_their_means() -> None:
     """0.6 of the first, 0.6 of the second, although one of them misses a structure."""
     average = cells(accuracy_table(RESULTS))["**average of 2**"]
     assert average[2] == "0.600 (0.000), 1 n/a"
+    assert average[-1] == ""  # a mean volume of different structures says nothing
 
 
 def test_all_rows_have_as_many_cells_as_the_header() -> None:
