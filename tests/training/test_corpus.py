@@ -12,6 +12,7 @@ from bids_deepmrseg.selection.labelled import find_labelled
 from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.training.corpus import (
     GREY_LEVELS,
+    Example,
     build_corpus,
     classes_of,
     load_corpus,
@@ -71,7 +72,7 @@ def test_a_mask_is_the_one_label_of_its_task(tmp_path: Path) -> None:
     mask = np.where(values == TASK.labels[2].index, 255, 0).astype(np.uint8)
     write_nifti(labelled_dir / bids_path("sub-1_label-blob_mask.nii.gz"), mask, grid.affine)
     task = dataclasses.replace(TASK, labels=TASK.labels[2:])
-    examples = []
+    examples: list[Example] = []
     for ending in ("dseg", "mask"):
         found = find_labelled(labelled_dir, task, reference=ending)
         variants = plan_corpus(found, (), Recipe(name="tiny"), seed=1)
