@@ -12,11 +12,13 @@ from bids_deepmrseg.tasks import (
     BUILTIN_MODELS,
     TASK_FILE,
     Task,
+    find_locator,
     find_model_folder,
     find_tasks,
     read_task,
 )
 from tests.makers import make_task, task_toml
+from tests.regions import make_region_task
 
 BUILTIN = find_tasks()
 MIDLINE = re.compile(r"\b(Left|Right)\b")
@@ -220,3 +222,43 @@ def test_a_models_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_task_without_a_model_folder_is_refused() -> None:
     with pytest.raises(WeightsError, match="no model folder for task tiny"):
         find_model_folder(make_task())
+
+
+def test_a_task_with_a_region_reads_back_equal_and_knows_the_labels_of_its_places(
+    tmp_path: Path,
+) -> None:
+    task = make_region_task()
+    file = tmp_path / TASK_FILE
+    file.write_text(task_toml(task), encoding="utf-8")
+    assert read_task(file) == task
+    assert task.region is not None
+    left, right = task.region.places
+    assert [label.name for label in task.labels_of(right)] == [
+        "Right Front Blob",
+        "Right Back Blob",
+    ]
+    assert task.labels_of(left) == task.network_labels
+    assert task.extent_mm == (76, 76, 76)
+    assert task.n_classes == 3
+
+
+def test_the_hippocampus_is_located_by_deepbrain_on_its_own_side() -> None:
+    (task,) = (one for one in BUILTIN if one.name == "hippocampus")
+    locator = find_locator(task)
+    assert locator is not None
+    assert locator.name == "deepbrain"
+    names = {label.index: label.name for label in locator.labels}
+    assert task.region is not None
+    for place in task.region.places:
+        side, _, what = names[place.located_by].partition(" ")
+        assert what == "Hippocampus"
+        assert [label.name for label in task.labels_of(place)] == [
+            f"{side} Anterior Hippocampus",
+            f"{side} Posterior Hippocampus",
+        ]
+        assert place.mirrored is (side == "Right")
+
+
+def test_a_task_on_the_whole_brain_needs_no_locator() -> None:
+    assert find_locator(make_task()) is None
+    assert make_task().extent_mm == make_task().field_of_view_mm
