@@ -16,8 +16,7 @@ from bids_deepmrseg.network.weights import View, load_network, read_record, veri
 from bids_deepmrseg.records import Predicted
 from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.stages.prepare import prepare
-from bids_deepmrseg.stages.segment import predict_view
-from bids_deepmrseg.stages.tidy import tidy
+from bids_deepmrseg.stages.segment import predict_view, tidy
 from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)

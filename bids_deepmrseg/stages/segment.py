@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.imaging.tidy import keep_one_cluster, keep_one_piece, part_labels
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import (
     SLICE_AXIS,
@@ -24,12 +25,12 @@ from bids_deepmrseg.network.weights import (
     verify,
 )
 from bids_deepmrseg.records import Predicted, Prepared, preprocessing_of
-from bids_deepmrseg.stages.tidy import tidy
-from bids_deepmrseg.tasks import Task
+from bids_deepmrseg.tasks import DIRECTIONS, Task
 
 logger = logging.getLogger(__name__)
 
 FLIPPED_VIEWS: tuple[View, ...] = ("axial", "coronal")  # of which right and left are in the slice
+CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
 BATCH_SLICES = 4  # larger batches are no faster on a CPU (memory is allocated anew each time)
 
 
@@ -75,7 +76,7 @@ def segment(
     Returns
     -------
     Predicted
-        Probabilities on the same model grid, after :func:`bids_deepmrseg.stages.tidy.tidy`.
+        Probabilities on the same model grid, after :func:`tidy`.
 
     Raises
     ------
@@ -97,6 +98,30 @@ def segment(
             "is the scan a brain, of the right contrast, with a right header?"
         )
     return Predicted(probabilities, prepared.placement, n_removed, prepared.place)
+
+
+def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
+    """Take islands away, and put the border of parted labels where the task says it runs.
+
+    Parameters
+    ----------
+    probabilities
+        ``(L, I, J, K)`` of a whole head, or of one place of a region; changed in place.
+    task
+        Says whether its labels are one cluster, or lie in places, and how they are parted.
+
+    Returns
+    -------
+    int
+        Voxels that were taken from islands and given to the background.
+    """
+    if task.region is not None:
+        if task.region.parted_along is not None:
+            part_labels(probabilities, DIRECTIONS.index(task.region.parted_along))
+        return keep_one_piece(probabilities)
+    if task.one_cluster:
+        return keep_one_cluster(probabilities, gap_voxels=round(CLUSTER_GAP_MM / task.spacing_mm))
+    return 0
 
 
 def check_record(record: ModelRecord, task: Task) -> None:

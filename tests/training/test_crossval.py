@@ -149,7 +149,8 @@ def test_networks_are_described_and_their_logs_kept(whole: Path) -> None:
         for n in ("unet", "deepmrseg")
     )
     assert unet.architecture.family == "unet"
-    assert own.architecture.n_channels == 3 and own.neighbours == 1
+    assert own.architecture.n_channels == 3
+    assert own.neighbours == 1
 
 
 def test_pieces_made_apart_are_the_whole(whole: Path) -> None:

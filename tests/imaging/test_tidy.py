@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_deepmrseg.errors import UsageError
-from bids_deepmrseg.stages.tidy import tidy
+from bids_deepmrseg.stages.segment import tidy
 from bids_deepmrseg.tasks import DIRECTIONS, Direction, Place, Region, Task
 from tests.makers import make_task
 

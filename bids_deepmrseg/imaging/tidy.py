@@ -1,39 +1,19 @@
-"""After the networks: what is known about a task beforehand corrects what they cannot see."""
+"""What is known beforehand about where structures lie corrects what networks say of them.
+
+Each function changes probabilities ``(L, I, J, K)``, background first, in place; their sum over
+classes stays 1.
+"""
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from bids_deepmrseg.imaging.grid import crop_to
-from bids_deepmrseg.tasks import DIRECTIONS, Task
 
-CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
-
-
-def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
-    """Take islands away, and put the border of parted labels where the task says it runs.
-
-    Parameters
-    ----------
-    probabilities
-        ``(L, I, J, K)`` of a whole head, or of one place of a region; changed in place, their
-        sum over classes stays 1.
-    task
-        Says whether its labels are one cluster, or lie in places, and how they are parted.
-
-    Returns
-    -------
-    int
-        Voxels that were taken from islands and given to the background.
-    """
-    if task.region is None:
-        return _keep_one_cluster(probabilities, task) if task.one_cluster else 0
-    if task.region.parted_along is not None:
-        _part(probabilities, DIRECTIONS.index(task.region.parted_along))
-    return _keep_one_piece(probabilities)
+Probabilities = npt.NDArray[np.float32]
 
 
-def _part(probabilities: npt.NDArray[np.float32], axis: int) -> None:
+def part_labels(probabilities: Probabilities, axis: int) -> None:
     """Part two labels by the plane that most of the evidence supports.
 
     Every slice across ``axis`` is given to one of the two: the first label lies above the plane
@@ -51,16 +31,16 @@ def _part(probabilities: npt.NDArray[np.float32], axis: int) -> None:
     both[1, :plane], both[1, plane:] = either[:plane], 0
 
 
-def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int:
+def keep_one_cluster(probabilities: Probabilities, *, gap_voxels: int) -> int:
     """Give what lies far from the main cluster to the background; count the voxels that changed.
 
-    First the largest cluster of all structures together, closed over gaps of 6 mm, then within
-    it the largest connected piece of each structure.
+    First the largest cluster of all structures together, closed over gaps of ``gap_voxels``, then
+    within it the largest connected piece of each structure.
     """
     labels = probabilities.argmax(axis=0)
     if not labels.any():
         return 0
-    gap = max(1, round(CLUSTER_GAP_MM / task.spacing_mm / 2))
+    gap = max(1, round(gap_voxels / 2))
     box = crop_to(labels > 0, margin=gap + 1)
     near = ndimage.binary_dilation(box.apply(labels) > 0, iterations=gap)
     main = box.undo(_largest_piece(near))
@@ -75,7 +55,7 @@ def _keep_one_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int
     return n_removed
 
 
-def _keep_one_piece(probabilities: npt.NDArray[np.float32]) -> int:
+def keep_one_piece(probabilities: Probabilities) -> int:
     """Give all but the largest piece of all classes together to the background; count voxels."""
     found = probabilities.argmax(axis=0) > 0
     stray = found & ~_largest_piece(found)
