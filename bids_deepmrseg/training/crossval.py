@@ -193,7 +193,12 @@ def _run_fold(
         subject="",
         scan="",
     )
-    tested = tuple(scan for scan in scans if scan.subject in split.test)
+    person = {name: min(group) for group in protocol.groups for name in group}
+    tested = tuple(
+        replace(scan, subject=person.get(scan.subject, scan.subject))
+        for scan in scans
+        if scan.subject in split.test
+    )
     results = tuple(compare_ensembles(tested, model, identity, device=settings.device))
     write_folds(
         _networks(settings, identity, len(scans) - len(tested), len(tested)), folder / NETWORKS

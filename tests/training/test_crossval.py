@@ -175,6 +175,16 @@ def test_a_finished_fold_is_not_made_again(whole: Path) -> None:
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_scans_of_one_person_count_as_one_person(whole: Path) -> None:
+    paired = replace(_protocol(whole, output="paired"), groups=(("sub-4", "sub-2"),), folds=(1,))
+    (folder,) = run_protocol(replace(paired, networks=("unet",)), QUIET)
+    rows = read_results(folder / "results.tsv")
+    tested = {(row.subject, row.scan) for row in rows}
+    splits = make_splits(PEOPLE, n_folds=2, repeat=1, seed=1, groups=paired.groups)
+    names = {"sub-4": "sub-2"}
+    assert tested == {(names.get(name, name), name) for name in splits[0].test}
+
+
 def test_the_same_fold_twice_is_refused(whole: Path) -> None:
     with pytest.raises(UsageError, match="more than one"):
         merge_runs((whole / "runs", whole / "runs"), whole / "results", "tiny_crossval")
