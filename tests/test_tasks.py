@@ -238,7 +238,7 @@ def test_a_task_with_a_region_reads_back_equal_and_knows_the_labels_of_its_place
         "Right Back Blob",
     ]
     assert task.labels_of(left) == task.network_labels
-    assert task.extent_mm == (76, 76, 76)
+    assert task.extent_mm == (76.0, 76.0, 76.0)
     assert task.n_classes == 3
 
 
