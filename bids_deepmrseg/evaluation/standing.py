@@ -39,7 +39,7 @@ def _measured(results: Sequence[Result], network: str) -> str:
     most = max(len(folds) for folds in folds_of.values())
     partly = [repeat for repeat, folds in folds_of.items() if len(folds) < most]
     unfinished = f" (repeat {', '.join(map(str, partly))}: fewer folds)" if partly else ""
-    shown = headline(rows)
+    shown = [r for r in headline(results) if r.network == network]
     n_missed = sum(r.is_missed for r in shown)
     missed = f" missed {_count(n_missed, 'structure')} of {len(shown)};" if n_missed else ""
     return (

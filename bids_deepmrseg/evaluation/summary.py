@@ -63,11 +63,20 @@ def in_order(found: Iterable[str]) -> tuple[str, ...]:
 
 
 def headline(results: Sequence[Result]) -> tuple[Result, ...]:
-    """Of each network, the rows of all views together, or of its first ensemble without them."""
+    """The rows that tables show, like beside like.
+
+    An ensemble that every network has, all views together before others; where there is none,
+    that of each network by itself.
+    """
+    ensembles = {
+        network: list(dict.fromkeys(r.ensemble for r in results if r.network == network))
+        for network in dict.fromkeys(r.network for r in results)
+    }
     shown = {}
-    for network in dict.fromkeys(r.network for r in results):
-        ensembles = [r.ensemble for r in results if r.network == network]
-        shown[network] = ALL_VIEWS if ALL_VIEWS in ensembles else ensembles[0]
+    for network, own in ensembles.items():
+        shared = [e for e in own if all(e in others for others in ensembles.values())]
+        candidates = shared or own
+        shown[network] = ALL_VIEWS if ALL_VIEWS in candidates else candidates[0]
     return tuple(r for r in results if r.ensemble == shown[r.network])
 
 

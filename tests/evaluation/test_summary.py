@@ -68,7 +68,7 @@ def test_each_network_is_shown_by_all_its_views_or_else_by_its_first() -> None:
         make_result("sub-01", "Blob", 0.2),
         make_result("sub-01", "Blob", 0.3, ensemble="all views, flips"),
         make_result("sub-01", "Blob", 0.4, network="unet", ensemble="coronal"),
-        make_result("sub-01", "Blob", 0.5, network="unet", ensemble="axial"),
+        make_result("sub-01", "Blob", 0.5, network="unet", ensemble="sagittal"),
     )
     assert [r.f1 for r in headline(results)] == [0.2, 0.4]
 
@@ -81,3 +81,20 @@ def test_concordance_of_one_scan_is_unknown_and_not_in_the_mean() -> None:
     blob, _ = summaries([make_result("sub-01", "Blob", 0.5)])
     assert blob.rho_c.n == 0
     assert math.isnan(blob.rho_c.mean)
+
+
+def test_networks_are_shown_by_an_ensemble_that_both_have() -> None:
+    wide = [
+        ("deepmrseg", "axial", 0.1),
+        ("deepmrseg", "sagittal", 0.2),
+        ("deepmrseg", "all views", 0.3),
+    ]
+    narrow = [("unet", "sagittal", 0.4)]
+    results = [
+        make_result("sub-01", "Blob", f1, network=network, ensemble=ensemble)
+        for network, ensemble, f1 in (*wide, *narrow)
+    ]
+    assert [r.f1 for r in headline(results)] == [0.2, 0.4]
+    assert [r.f1 for r in headline(results[:3])] == [0.3]
+    apart = [make_result("sub-01", "Blob", 0.5, network="other", ensemble="coronal"), *results[:2]]
+    assert [r.f1 for r in headline(apart)] == [0.5, 0.1]
