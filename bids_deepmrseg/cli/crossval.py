@@ -40,6 +40,13 @@ def add_crossval(p: argparse.ArgumentParser) -> None:
         help="train only these views now; the same command without --view then measures",
     )
     p.add_argument(
+        "--start-runs",
+        type=Path,
+        metavar="RUNS",
+        help="finished runs of an earlier recipe: each fold starts from the networks of the same "
+        "fold there, which saw the same people",
+    )
+    p.add_argument(
         "--groups",
         type=Path,
         metavar="TSV",
@@ -107,6 +114,7 @@ def protocol_from(arguments: argparse.Namespace) -> "Protocol":
         folds=_chosen("fold", arguments.only_fold, arguments.folds),
         groups=_groups(arguments.groups),
         dataset=f"{training.task.name}_crossval",
+        start_runs=arguments.start_runs,
     )
 
 

@@ -57,6 +57,18 @@ STRENGTHS: dict[Augmentation, Strength] = {
         noise=0.04,
         coarse_share=0.08,
     ),
+    "any-place": Strength(
+        rotation=0.2,
+        scale=0.1,
+        shear=0.1,
+        shift=4,
+        gain=0.2,
+        offset=0.05,
+        bend=0.4,
+        bias=0.12,
+        noise=0.06,
+        coarse_share=0.35,
+    ),
     "any-head": Strength(
         rotation=0.2,
         scale=0.1,

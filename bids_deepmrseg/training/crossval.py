@@ -127,6 +127,9 @@ class Protocol:
         Subjects that are one person, see :func:`make_splits`.
     dataset
         What the results call it.
+    start_runs
+        Runs of an earlier recipe on the same folds: each fold's networks start from those of the
+        same fold, which saw the same people; ``None`` for random weights.
     """
 
     training: TrainSettings
@@ -136,6 +139,7 @@ class Protocol:
     folds: tuple[int, ...]
     groups: tuple[tuple[str, ...], ...]
     dataset: str
+    start_runs: Path | None = None
 
 
 def run_protocol(protocol: Protocol, listener: Listener) -> Iterator[Path]:
@@ -180,6 +184,7 @@ def _run_fold(
         recipe=replace(protocol.training.recipe, family=network),
         excluded=split.test,
         output_dir=folder,
+        start_dir=_start(protocol, split, network),
     )
     model = run_training(settings, listener)
     if settings.views != settings.recipe.views:
@@ -193,9 +198,8 @@ def _run_fold(
         subject="",
         scan="",
     )
-    person = {name: min(group) for group in protocol.groups for name in group}
     tested = tuple(
-        replace(scan, subject=person.get(scan.subject, scan.subject))
+        replace(scan, subject=_person(protocol, scan.subject))
         for scan in scans
         if scan.subject in split.test
     )
@@ -205,6 +209,25 @@ def _run_fold(
     )
     write_results(results, folder / RESULTS)
     return folder
+
+
+def _start(protocol: Protocol, split: Split, network: Family) -> Path | None:
+    """The model folder of the same fold of an earlier recipe, which did not see the test fold."""
+    if protocol.start_runs is None:
+        return None
+    earlier = protocol.start_runs / network / split.name
+    tested = {row.subject for row in read_results(earlier / RESULTS)}
+    if tested != {_person(protocol, name) for name in split.test}:
+        raise UsageError(
+            f"{earlier} was measured on other people than this fold: its networks may have learned "
+            "from those who are to be tested"
+        )
+    return earlier / protocol.training.task.name
+
+
+def _person(protocol: Protocol, subject: str) -> str:
+    """One name for all subjects that are one person."""
+    return next((min(group) for group in protocol.groups if subject in group), subject)
 
 
 def _is_measured(folder: Path, recipe: Recipe) -> bool:

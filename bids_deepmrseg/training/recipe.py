@@ -16,7 +16,7 @@ ONE_SIDE = re.compile(r"(?<![A-Za-z])(left|right|lh|rh)(?![A-Za-z])", re.IGNOREC
 
 Optimiser = Literal["adam", "adamw"]
 Schedule = Literal["exponential", "one-cycle"]
-Augmentation = Literal["paper", "any-head", "place"]
+Augmentation = Literal["paper", "any-head", "place", "any-place"]
 Centre = Literal["structure", "volume"]
 
 
@@ -51,7 +51,8 @@ class Recipe:
     augmentation
         ``paper``: flips, translation, rotation, brightness, contrast. ``any-head``: also bias
         field, random monotone contrast curves, low resolution and noise. ``place``: as
-        ``any-head``, gentler, for boxes inside the brain.
+        ``any-head``, gentler, for boxes inside the brain. ``any-place``: the same as strong as
+        ``any-head``, and with coarse voxels in every third slice.
     flipped
         Whether half of the axial and coronal patches exchange left and right, labels too.
     n_stripped, n_surrounded

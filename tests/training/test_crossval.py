@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, read_folds, read_results
@@ -183,6 +185,29 @@ def test_scans_of_one_person_count_as_one_person(whole: Path) -> None:
     splits = make_splits(PEOPLE, n_folds=2, repeat=1, seed=1, groups=paired.groups)
     names = {"sub-4": "sub-2"}
     assert tested == {(names.get(name, name), name) for name in splits[0].test}
+
+
+def test_a_second_recipe_starts_each_fold_from_networks_that_saw_the_same_people(
+    whole: Path,
+) -> None:
+    further = replace(
+        _protocol(whole, output="further"), start_runs=whole / "runs", networks=("unet",)
+    )
+    still = replace(RECIPE, name="still", peak_learning_rate=0.0, weight_decay=0.0)
+    further = replace(further, training=replace(further.training, recipe=still))
+    for folder in run_protocol(further, QUIET):
+        start = whole / "runs" / "unet" / folder.name / TASK.name / "axial.safetensors"
+        before, after = load_file(start), load_file(folder / TASK.name / "axial.safetensors")
+        weights = [name for name in before if name.endswith("weight")]
+        assert all(torch.equal(before[name], after[name]) for name in weights)
+    other = replace(further, groups=(("sub-1", "sub-2"),), folds=(1,))
+    elsewhere = replace(other, training=replace(other.training, output_dir=whole / "elsewhere"))
+    tests = {s.test for s in make_splits(PEOPLE, n_folds=2, repeat=1, seed=1)}
+    assert (
+        make_splits(PEOPLE, n_folds=2, repeat=1, seed=1, groups=other.groups)[0].test not in tests
+    )
+    with pytest.raises(UsageError, match="other people"):
+        tuple(run_protocol(elsewhere, QUIET))
 
 
 def test_the_same_fold_twice_is_refused(whole: Path) -> None:
