@@ -43,11 +43,13 @@ model: $(INSTALLED)
 	  --start-from $(RUNS)/any-head/deepbrain $(TRAIN_OPTIONS)
 
 # As above, DECATHLON being the folder of Task04 (docs/models/hippocampus.md).
+CROSSVAL = $(BIN)/deepmrseg-evaluate crossval hippocampus $(RUNS)/bids
+CROSSVAL_OPTIONS = --network deepmrseg --data-card docs/models/hippocampus_data.toml
 model-hippocampus: $(INSTALLED)
 	$(BIN)/python docs/models/make_hippocampus_dataset.py $(DECATHLON) $(RUNS)/bids
-	$(BIN)/deepmrseg-evaluate crossval hippocampus $(RUNS)/bids $(RUNS)/crossval --recipe place \
-	  --network deepmrseg --data-card docs/models/hippocampus_data.toml
-	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/crossval/deepmrseg/repeat-1_fold-*/hippocampus \
+	$(CROSSVAL) $(RUNS)/place --recipe place $(CROSSVAL_OPTIONS)
+	$(CROSSVAL) $(RUNS)/any-place --recipe any-place --start-runs $(RUNS)/place $(CROSSVAL_OPTIONS)
+	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/any-place/deepmrseg/repeat-1_fold-*/hippocampus \
 	  --into $(RUNS)/hippocampus
 
 test: $(INSTALLED)

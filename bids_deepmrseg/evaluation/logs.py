@@ -48,6 +48,13 @@ class TrainingLog:
         return any(part.startswith("fold-") for part in self.name.split("_"))
 
     @property
+    def dataset(self) -> str:
+        """The cross-validation that it belongs to: what its name says before the network."""
+        parts = self.name.split("_")
+        known = [i for i, part in enumerate(parts) if part in FAMILIES]
+        return "_".join([self.task, *parts[: known[0] if known else len(parts)]])
+
+    @property
     def family(self) -> str:
         """``unet`` where the name says so, else ``deepmrseg``."""
         return next((f for f in FAMILIES if f in self.name.split("_")), FAMILIES[-1])

@@ -3,7 +3,7 @@
 ``<name>.tsv`` are per-case results, and go with their figures between the markers of ``<name>``;
 ``<name>_folds.tsv`` says what was trained for them; ``<task>_crossval.tsv`` stands beside the
 paper's numbers; ``training_<task>_*.tsv`` are drawn between the markers of ``training_<task>``,
-those of folds between the markers of ``training_<task>_crossval``.
+those of folds between the markers of ``training_<name>``.
 """
 
 import os
@@ -192,5 +192,5 @@ def _log_sections(logs: dict[Path, TrainingLog], *, draw: bool) -> Iterator[Sect
 
 
 def _log_section_name(log: TrainingLog) -> str:
-    """Name of the section that shows a log."""
-    return f"{PREFIX}{log.task}{CROSSVAL if log.is_of_fold else ''}"
+    """Name of the section that shows a log: of its task, or of the cross-validation it is of."""
+    return f"{PREFIX}{log.dataset if log.is_of_fold else log.task}"

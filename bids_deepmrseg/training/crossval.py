@@ -26,7 +26,7 @@ from bids_deepmrseg.evaluation.results import (
 )
 from bids_deepmrseg.network.architecture import Family
 from bids_deepmrseg.network.build import measure_cost
-from bids_deepmrseg.network.weights import RECORD_FILE, read_record
+from bids_deepmrseg.network.weights import read_record
 from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.run import Listener, TrainSettings, run_training
@@ -289,14 +289,12 @@ def merge_runs(roots: tuple[Path, ...], results_dir: Path, dataset: str) -> tupl
     tables = (results_dir / f"{dataset}.tsv", results_dir / f"{dataset}_folds.tsv")
     write_results((replace(row, dataset=dataset) for row in rows), tables[0])
     write_folds((replace(row, dataset=dataset) for row in networks), tables[1])
-    return (*tables, *(log for folder in finished for log in _copy_logs(folder, results_dir)))
+    logs = [log for folder in finished for log in _copy_logs(folder, results_dir, dataset)]
+    return (*tables, *logs)
 
 
-def _copy_logs(folder: Path, results_dir: Path) -> Iterator[Path]:
+def _copy_logs(folder: Path, results_dir: Path, dataset: str) -> Iterator[Path]:
     """Copy the training logs of one fold; their names say which network they are of."""
-    (record,) = folder.glob(f"*/{RECORD_FILE}")
     for log in sorted(folder.glob("training/*/log.tsv")):
-        own = (
-            f"{PREFIX}{record.parent.name}_{folder.parent.name}_{log.parent.name}_{folder.name}.tsv"
-        )
+        own = f"{PREFIX}{dataset}_{folder.parent.name}_{log.parent.name}_{folder.name}.tsv"
         yield Path(shutil.copyfile(log, results_dir / own))

@@ -11,6 +11,7 @@ from bids_deepmrseg.evaluation.results import Result, write_folds, write_results
 from tests.evaluation.made import make_fold, make_result
 from tests.evaluation.test_logs import TEXT
 
+OF_FOLD = "gentle_crossval_unet_axial_repeat-1_fold-2"
 PLAIN = tuple(make_result(f"sub-{n}", "Blob", 0.5 + n / 100, volume_ml=1 + n) for n in range(6))
 BOTH = tuple(
     replace(r, structure=structure, network=network, ensemble=ensemble, f1=r.f1 + gain)
@@ -66,14 +67,14 @@ def test_figures_are_drawn_beside_the_results_and_linked_from_the_document(tmp_p
 
 
 def test_trainings_of_folds_stand_by_themselves(tmp_path: Path) -> None:
-    logs = [tmp_path / f"training_made_unet_axial{part}.tsv" for part in ("", "_repeat-1_fold-2")]
+    logs = [tmp_path / f"training_made_{part}.tsv" for part in ("unet_axial", OF_FOLD)]
     for log in logs:
         log.write_text(TEXT, encoding="utf-8")
     sections = render([*logs, write(tmp_path, "made_heldout")], draw=False)
     assert [s.name for s in sections] == [
         "made_heldout",
         "training_made",
-        "training_made_crossval",
+        "training_made_gentle_crossval",
     ]
     assert "fold-2" not in sections[0].text
 
