@@ -128,10 +128,11 @@ def _record(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from bids_deepmrseg.evaluation.results import read_results
+    from bids_deepmrseg.evaluation.summary import headline
     from bids_deepmrseg.evaluation.tables import summarise
     from bids_deepmrseg.network.weights import read_record, write_record
 
-    metrics = [m for file in arguments.results for m in summarise(read_results(file))]
+    metrics = [m for file in arguments.results for m in summarise(headline(read_results(file)))]
     write_record(arguments.model, replace(read_record(arguments.model), metrics=tuple(metrics)))
     for metric in metrics:
         print(f"{metric.name}: {metric.value}")

@@ -68,7 +68,7 @@ def compare_ensembles(
     InputDataError
         If a reference is not on the grid of its scan.
     """
-    networks = _load(folder, device)
+    networks = load_networks(folder, device)
     for scan in scans:
         task = scan.case.task
         prepared = prepare(scan.case)
@@ -80,8 +80,8 @@ def compare_ensembles(
             yield from compare_scan(scan, predicted, named)
 
 
-def _load(folder: Path, device: str) -> list[Network]:
-    """The verified networks of a model folder."""
+def load_networks(folder: Path, device: str) -> list[Network]:
+    """The verified networks of a model folder, on their device."""
     record = read_record(folder)
     verify(folder, record)
     loaded = []
