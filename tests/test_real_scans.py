@@ -19,6 +19,7 @@ from bids_deepmrseg.tasks import TASK_FILE, Task, find_named_model_folder, read_
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
 N_SCANS = 9
+CLEAR = ("forrest", "pumi", "stripped01", "stripped02")
 
 
 @pytest.fixture(scope="session")
@@ -28,14 +29,32 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="session")
-def derivatives(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work folder of all runs, so that no scan is segmented twice."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def derivatives(shared_data: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What participant and group level write for the raw dataset."""
     out = tmp_path_factory.mktemp("derivatives")
-    work = tmp_path_factory.mktemp("work")
     command = [str(shared_data / "rawbids"), str(out)]
     options = ["-w", str(work), "--n-procs", "2", "--omp-nthreads", "1", "--device", "cpu"]
     assert main([*command, "participant", "--task", "deepbrain", *options]) == 0
     assert main([*command, "group"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def hippocampi(
+    shared_data: Path, derivatives: Path, work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Hippocampi of the scans with enough contrast, after their deep structures were found."""
+    assert derivatives.is_dir()
+    out = tmp_path_factory.mktemp("hippocampi")
+    options = ["-w", str(work), "--n-procs", "2", "--omp-nthreads", "1", "--device", "cpu"]
+    command = [str(shared_data / "rawbids"), str(out), "participant", "--task", "hippocampus"]
+    assert main([*command, *options, "--participant-label", *CLEAR]) == 0
     return out
 
 
@@ -106,3 +125,32 @@ def test_whole_heads_have_no_label_outside_the_brain(
     dseg = _segmented(anat / f"{subject}_T1w.nii.gz", task)
     assert (dseg > 0).any()
     assert not ((dseg > 0) & ~brain).any()
+
+
+def test_each_half_of_each_hippocampus_is_on_its_side_and_its_end(hippocampi: Path) -> None:
+    maps = sorted(hippocampi.rglob("*_seg-hippocampus_dseg.nii.gz"))
+    assert len(maps) == len(CLEAR)
+    for file in maps:
+        dseg, grid = read_label_map(file)
+        assert set(np.unique(dseg)) == {0, 1, 2, 3, 4}, file.name
+        at_mm = {
+            index: (grid.affine @ np.append(np.argwhere(dseg == index).mean(axis=0), 1))[:3]
+            for index in range(1, 5)
+        }
+        for anterior, posterior in ((1, 2), (3, 4)):
+            assert at_mm[anterior][1] > at_mm[posterior][1] + 8, file.name
+            assert at_mm[anterior][2] < at_mm[posterior][2], file.name
+        assert at_mm[1][0] + 30 < at_mm[3][0], f"{file.name}: left is left"
+        volumes_ml = [(dseg == i).sum() * grid.voxel_volume_mm3 / 1000 for i in range(1, 5)]
+        assert min(volumes_ml) > 1, file.name
+        assert max(volumes_ml) < 3, file.name
+
+
+def test_both_tasks_agree_about_where_hippocampi_are(hippocampi: Path, derivatives: Path) -> None:
+    for file in sorted(hippocampi.rglob("*_seg-hippocampus_dseg.nii.gz")):
+        name = file.name.replace("seg-hippocampus", "seg-deepbrain")
+        parts, _ = read_label_map(file)
+        whole, _ = read_label_map(derivatives / file.relative_to(hippocampi).with_name(name))
+        for labels, index in (((1, 2), 48), ((3, 4), 47)):
+            one, other = np.isin(parts, labels), whole == index
+            assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.7, file.name
