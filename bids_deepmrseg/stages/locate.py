@@ -27,7 +27,7 @@ Mask = npt.NDArray[np.bool_]
 IMPOSSIBLE_TIMES = 2.0  # beyond the adult range by this factor, a label is no such structure
 PIECE_GAP_MM = 6.0  # parts of one structure lie nearer together than this
 MIN_IN_ONE_PIECE = 0.8  # of a structure's voxels
-MIN_AGREEMENT = 0.5  # Dice; docs/decisions/0009
+MIN_AGREEMENT = 0.6  # Dice; docs/decisions/0009
 
 
 def locate(
