@@ -22,7 +22,8 @@ from bids_deepmrseg.records import Predicted
 from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.segment import tidy
-from bids_deepmrseg.tasks import TASK_FILE, Task, find_named_model_folder, read_task
+from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
+from bids_deepmrseg.tasks import Task
 
 
 def tested_by(runs: Path, task: Task) -> dict[str, Path]:

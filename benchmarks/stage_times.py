@@ -11,7 +11,7 @@ from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
-from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
+from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 
 
 def main(scan: Path, task_name: str, repetitions: int) -> None:

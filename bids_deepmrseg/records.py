@@ -92,6 +92,13 @@ class Segmented:
     confidence: npt.NDArray[np.float32]  # (I, J, K), probability of the label that won
     grid: Grid  # native
     probabilities: npt.NDArray[np.float16] | None  # (L, I, J, K) native, only on request
+    landmarks: npt.NDArray[np.uint16] | None = None  # (I, J, K), of tasks that have any
+    brain_volume_mm3: float | None = None  # of this scan, where the brain was segmented before
+
+    @property
+    def shown(self) -> npt.NDArray[np.uint16]:
+        """What other tasks are located by: landmarks where there are any, else the labels."""
+        return self.dseg if self.landmarks is None else self.landmarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

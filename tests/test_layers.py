@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bids_deepmrseg"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"tasks", "settings", "files", "imaging"}),
-    frozenset({"records", "network"}),
+    frozenset({"records", "network", "taskfiles"}),
     frozenset({"selection"}),
     frozenset({"stages"}),
     frozenset({"pipeline", "evaluation"}),

@@ -14,7 +14,8 @@ from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
-from bids_deepmrseg.tasks import TASK_FILE, Task, find_named_model_folder, read_task
+from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
+from bids_deepmrseg.tasks import Task
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 

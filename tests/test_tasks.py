@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.errors import UsageError, WeightsError
-from bids_deepmrseg.tasks import (
+from bids_deepmrseg.taskfiles import (
     BUILTIN_MODELS,
     TASK_FILE,
-    Task,
     find_locator,
     find_model_folder,
     find_tasks,
     read_task,
 )
+from bids_deepmrseg.tasks import Task
 from tests.makers import make_task, task_toml
 from tests.regions import make_region_task
 

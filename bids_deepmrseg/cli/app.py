@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING
 from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, read_command
 from bids_deepmrseg.errors import DeepMRSegError, UsageError, WeightsError
 from bids_deepmrseg.settings import RunSettings
-from bids_deepmrseg.tasks import (
-    Task,
-    find_locator,
-    find_model_folder,
-    find_tasks,
-    has_weights,
-)
+from bids_deepmrseg.taskfiles import find_locator, find_model_folder, find_tasks, has_weights
+from bids_deepmrseg.tasks import Task
 
 if TYPE_CHECKING:
     from bids_deepmrseg.records import Outcome

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +106,7 @@ def protocol_from(arguments: argparse.Namespace) -> "Protocol":
 
     training = settings_from(arguments)
     return Protocol(
-        training=replace(training, corpus_dir=arguments.output / "corpus"),
+        training=training,
         networks=tuple(arguments.network),
         n_folds=arguments.folds,
         repeats=_chosen("repeat", arguments.only_repeat, arguments.repeats),

@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from bids_deepmrseg.evaluation.tables import accuracy_table
     from bids_deepmrseg.selection.labelled import find_labelled
     from bids_deepmrseg.stages.segment import pick_device
-    from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
+    from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 
     folder = find_named_model_folder(arguments.task, arguments.models_dir)
     task = read_task(folder / TASK_FILE)

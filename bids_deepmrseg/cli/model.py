@@ -39,7 +39,7 @@ def _lines(arguments: argparse.Namespace) -> list[str]:
 
     from bids_deepmrseg.network.build import measure_cost
     from bids_deepmrseg.network.weights import read_record, verify
-    from bids_deepmrseg.tasks import find_named_model_folder
+    from bids_deepmrseg.taskfiles import find_named_model_folder
 
     folder = find_named_model_folder(arguments.task, arguments.models_dir)
     record = read_record(folder)

@@ -73,12 +73,32 @@ def add_shared_flags(p: argparse.ArgumentParser) -> None:
         help="whole-head label maps, FreeSurfer numbers, for synthetic heads",
     )
     p.add_argument(
+        "--exclude-maps",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="label maps never to be read, such as head-17, kept for testing",
+    )
+    p.add_argument(
         "--reference",
         default="dseg",
         metavar="ENDING",
         help="suffix of label maps and entities in their names: dseg, mask, label-lesion_mask, "
         "desc-manual_dseg; default %(default)s. Maps with seg- or with the space- of a template "
         "are taken only if that is named here",
+    )
+    p.add_argument(
+        "--models-dir",
+        type=Path,
+        metavar="DIR",
+        help="where to look for model folders first, as that of the task that shows the places",
+    )
+    p.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="DIR",
+        help="where prepared volumes are kept; runs of one task, recipe and seed can share it; "
+        "default OUTPUT/corpus",
     )
     p.add_argument(
         "--data-card",
@@ -116,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
     """Training settings from parsed flags."""
     from bids_deepmrseg.stages.segment import pick_device
-    from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
+    from bids_deepmrseg.taskfiles import TASK_FILE, find_locator, find_named_model_folder, read_task
     from bids_deepmrseg.training.recipe import fit_recipe, read_recipe
     from bids_deepmrseg.training.run import (
         DataCard,
@@ -127,7 +147,11 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
 
     own = Path(arguments.task)
     is_file = own.suffix == ".toml" or own.is_file()
-    task_file = own if is_file else find_named_model_folder(arguments.task) / TASK_FILE
+    task_file = (
+        own
+        if is_file
+        else find_named_model_folder(arguments.task, arguments.models_dir) / TASK_FILE
+    )
     task = read_task(task_file)
     recipe = fit_recipe(read_recipe(arguments.recipe), task)
     device = pick_device(arguments.device)
@@ -144,7 +168,9 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
         reference=arguments.reference,
         head_maps_dir=arguments.head_maps,
         excluded=tuple(f"sub-{s.removeprefix('sub-')}" for s in arguments.exclude),
-        corpus_dir=arguments.output / "corpus",
+        excluded_maps=tuple(arguments.exclude_maps),
+        locator=find_locator(task, arguments.models_dir),
+        corpus_dir=arguments.corpus or arguments.output / "corpus",
         output_dir=arguments.output,
         card=read_data_card(arguments.data_card) if arguments.data_card else DataCard(),
         seed=arguments.seed,

@@ -24,11 +24,11 @@ from bids_deepmrseg.tasks import Label
 logger = logging.getLogger(__name__)
 
 
-def reference_index(label: Label, *, freesurfer: bool) -> int:
-    """The number of a structure in the reference's own numbering."""
+def reference_numbers(label: Label, *, freesurfer: bool) -> tuple[int, ...]:
+    """The numbers that a structure has in the reference's own numbering."""
     if not freesurfer:
-        return label.index
-    if label.freesurfer is None:
+        return (label.index,)
+    if not label.freesurfer:
         raise UsageError(f"{label.name} has no FreeSurfer number in its task file")
     return label.freesurfer
 
@@ -61,7 +61,7 @@ def compare_maps(
     """
     for label in labels:
         segmented = dseg == label.index
-        wanted = reference == reference_index(label, freesurfer=freesurfer)
+        wanted = np.isin(reference, reference_numbers(label, freesurfer=freesurfer))
         yield compare_masks(segmented, wanted, spacing_mm, label.name, identity)
 
 

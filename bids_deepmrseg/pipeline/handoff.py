@@ -15,7 +15,8 @@ from bids_deepmrseg.files import JsonValue, read_json, write_json
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Case, Segmented, StructureMeasures
 from bids_deepmrseg.stages.write import Provenance
-from bids_deepmrseg.tasks import Task, find_locator
+from bids_deepmrseg.taskfiles import find_locator
+from bids_deepmrseg.tasks import Task
 
 STAGES = ("segment", "measure", "write")
 

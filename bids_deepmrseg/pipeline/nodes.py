@@ -32,7 +32,7 @@ from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.report import draw_case
 from bids_deepmrseg.stages.write import derivative_path, write_case
-from bids_deepmrseg.tasks import read_task
+from bids_deepmrseg.taskfiles import read_task
 
 
 class _CaseInputSpec(BaseInterfaceInputSpec):

@@ -19,7 +19,7 @@ from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
-from bids_deepmrseg.tasks import TASK_FILE, find_model_folder, find_named_model_folder
+from bids_deepmrseg.taskfiles import TASK_FILE, find_model_folder, find_named_model_folder
 
 HANDED_OVER = ("segmented", "provenance")  # what segmenting leaves for the nodes after it
 UNKNOWN_MEMORY_GB = 1.0

@@ -18,7 +18,7 @@ from bids_deepmrseg.imaging.grid import (
     to_ras,
 )
 from bids_deepmrseg.records import Located, Segmented
-from bids_deepmrseg.tasks import LARGEST_PLACE_MM, Label, Region, Task
+from bids_deepmrseg.tasks import Label, Region, Task
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +61,14 @@ def locate(
     """
     turned, turn = to_ras(np.asarray(dseg), grid)
     resampling = plan_resampling(turn.turned, task.spacing_mm)
-    labels = {label.index: label for label in locator.labels}
+    labels = {label.index: label for label in locator.told_apart}
     located = []
     for place in _region(task).places:
         label = labels[place.located_by]
         mask = turned == label.index
         who = f"{label.name} of {locator.name}, around which {task.name} is segmented,"
         doubts = _check_volume(mask, grid, label, who)
-        crop = _box(mask, resampling, _region(task).margin_mm, who)
+        crop = _box(mask, resampling, _region(task), who)
         placement = Placement(turn, resampling, crop, mirrored=place.mirrored)
         located.append(Located(place, placement, doubts))
         logger.debug("%s: box of %s voxels", label.name, placement.model.shape)
@@ -96,9 +96,7 @@ def _check_volume(mask: Mask, grid: Grid, label: Label, who: str) -> tuple[str, 
     return () if low_ml <= volume_ml <= high_ml else (f"{sentence}: look at the picture",)
 
 
-def _box(
-    mask: Mask, resampling: Resampling, margin_mm: tuple[float, float, float], who: str
-) -> Crop:
+def _box(mask: Mask, resampling: Resampling, region: Region, who: str) -> Crop:
     """The box of a label with its margin on the model's lattice."""
     spacing_mm = resampling.target.spacing_mm
     fine = _one_piece(resampling.apply(mask.astype(np.float32)) >= 0.5, spacing_mm[0], who)
@@ -106,11 +104,11 @@ def _box(
     lengths_mm = [
         (b - a) * mm for a, b, mm in zip(tight.start, tight.stop, spacing_mm, strict=True)
     ]
-    if max(lengths_mm) > LARGEST_PLACE_MM:
+    if max(lengths_mm) > region.largest_mm:
         raise SegmentationError(
             f"{who} is {max(lengths_mm):.0f} mm long: what was found cannot be it; look at the scan"
         )
-    margins = [round(mm / step) for mm, step in zip(margin_mm, spacing_mm, strict=True)]
+    margins = [round(mm / step) for mm, step in zip(region.margin_mm, spacing_mm, strict=True)]
     i0, j0, k0 = (a - m for a, m in zip(tight.start, margins, strict=True))
     i1, j1, k1 = (b + m for b, m in zip(tight.stop, margins, strict=True))
     if min(i0, j0, k0) < 0 or any(b > n for b, n in zip((i1, j1, k1), fine.shape, strict=True)):
@@ -158,7 +156,7 @@ def check_found(
         If a label of the task has no voxel, or all labels of a place together overlap too little
         with the label that the place was cut around.
     """
-    names = {label.index: label.name for label in locator.labels}
+    names = {label.index: label.name for label in locator.told_apart}
     for place in _region(task).places:
         labels = task.labels_of(place)
         for label in labels:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bids_deepmrseg.imaging.grid import Crop, Placement, crop_to
 from bids_deepmrseg.records import Predicted, Segmented
-from bids_deepmrseg.tasks import Task
+from bids_deepmrseg.tasks import Label, Task
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
     Returns
     -------
     Segmented
-        Labels on the grid of the first scan. Classes are interpolated one by one, so that no
+        Labels on the grid of the first scan, landmarks merged into the labels that they are a
+        part of, and beside them the map of the landmarks. Classes are interpolated one by one, so that no
         more than three native fields are in memory; the background wins ties.
 
     Raises
@@ -38,15 +39,47 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
     GeometryError
         If the result is not on the native grid.
     """
-    placement = predicted.placement
     foreground = predicted.probabilities[1:]
+    if task.region is None and task.landmarks:
+        told_apart = _restored(foreground, predicted.placement, task.told_apart)
+        indices = [landmark.index for landmark in task.landmarks]
+        landmarks = np.where(np.isin(told_apart.dseg, indices), told_apart.dseg, 0)
+        whole = _restored(
+            merge_landmarks(foreground, task),
+            predicted.placement,
+            task.labels,
+            keep_probabilities=keep_probabilities,
+        )
+        return replace(whole, landmarks=landmarks.astype(np.uint16))
+    labels = task.labels_of(predicted.place) if predicted.place else task.network_labels
+    return _restored(
+        foreground, predicted.placement, labels, keep_probabilities=keep_probabilities
+    )
+
+
+def merge_landmarks(foreground: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.float32]:
+    """Probabilities ``(L, I, J, K)`` of labels whose landmarks are counted in; no background."""
+    merged = foreground[: len(task.labels)].copy()
+    positions = {label.index: number for number, label in enumerate(task.labels)}
+    for landmark, probability in zip(task.landmarks, foreground[len(merged) :], strict=True):
+        if landmark.part_of is not None:
+            merged[positions[landmark.part_of]] += probability
+    return merged
+
+
+def _restored(
+    foreground: npt.NDArray[np.float32],
+    placement: Placement,
+    labels: tuple[Label, ...],
+    *,
+    keep_probabilities: bool = False,
+) -> Segmented:
+    """Labels of the classes on the native grid."""
     inner = _reach(foreground)
     placement = placement.within(inner)
     winner, best, total, box = _argmax(foreground, inner, placement)
     background = np.maximum(0, 1 - total)
     wins = best > background
-    place = predicted.place
-    labels = task.network_labels if place is None else task.labels_of(place)
     indices = np.array([label.index for label in labels], dtype=np.uint16)
     dseg_box = np.where(wins, indices[winner], 0).astype(np.uint16)
     dseg = placement.turn.undo(box.undo(dseg_box))

@@ -126,7 +126,7 @@ def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
 
 def check_record(record: ModelRecord, task: Task) -> None:
     """Refuse weights whose labels are not the task's, or that were trained behind other scans."""
-    wanted = label_lines([(label.index, label.name) for label in task.labels])
+    wanted = label_lines([(label.index, label.name) for label in task.told_apart])
     if record.task != task.name or record.labels != wanted:
         raise WeightsError(
             f"the weights were trained for task {record.task} with other labels than those of "

@@ -22,6 +22,7 @@ from bids_deepmrseg.selection.references import read_reference
 from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
 from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
+from bids_deepmrseg.training.places import cut_places, near_labels
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.synthesis import (
     DEFACED_SHARE,
@@ -70,11 +71,16 @@ class Example:
     classes: npt.NDArray[np.uint8]
 
 
-def classes_of(values: npt.NDArray[np.integer], numbers: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Network classes of a label map: position in ``numbers`` plus one, 0 for everything else."""
-    table = np.zeros(max(int(values.max()), *numbers) + 1, dtype=np.uint8)
-    for position, number in enumerate(numbers, start=1):
-        table[number] = position
+def classes_of(
+    values: npt.NDArray[np.integer], numbers: tuple[tuple[int, ...], ...]
+) -> npt.NDArray[np.uint8]:
+    """Classes of a label map: position in ``numbers`` plus one, 0 for everything else.
+
+    A number that stands in several positions belongs to the last of them.
+    """
+    table = np.zeros(max(int(values.max()), *(max(own) for own in numbers)) + 1, dtype=np.uint8)
+    for position, own in enumerate(numbers, start=1):
+        table[list(own)] = position
     classes: npt.NDArray[np.uint8] = table[values]
     return classes
 
@@ -128,9 +134,10 @@ def _number_of(name: str) -> int:
 def build_corpus(
     variants: tuple[Variant, ...],
     task: Task,
-    head_numbers: tuple[int, ...],
+    head_numbers: tuple[tuple[int, ...], ...],
     folder: Path,
     *,
+    locator: Task | None = None,
     n_procs: int,
 ) -> Iterator[Variant]:
     """Make every volume that ``folder`` does not hold yet, yielding each one once it is there."""
@@ -138,14 +145,14 @@ def build_corpus(
     missing = [v for v in variants if not (folder / f"{v.stem}.npz").is_file()]
     if min(n_procs, len(missing)) < 2:  # starting another process takes longer than one volume
         for variant in missing:
-            make_variant(variant, task, head_numbers, folder)
+            make_variant(variant, task, head_numbers, folder, locator)
             yield variant
         return
     pool = ProcessPoolExecutor(
         min(n_procs, len(missing)), get_context("spawn"), torch.set_num_threads, (1,)
     )
     with pool:
-        jobs = [pool.submit(make_variant, v, task, head_numbers, folder) for v in missing]
+        jobs = [pool.submit(make_variant, v, task, head_numbers, folder, locator) for v in missing]
         for variant, job in zip(missing, jobs, strict=True):
             job.result()
             yield variant
@@ -156,7 +163,10 @@ def load_corpus(variants: tuple[Variant, ...], folder: Path) -> tuple[Example, .
     examples = []
     for variant in variants:
         with np.load(folder / f"{variant.stem}.npz", allow_pickle=False) as arrays:
-            examples.append(Example(variant.stem, variant.kind, arrays["image"], arrays["classes"]))
+            examples += [
+                Example(variant.stem, variant.kind, arrays[f"image_{n}"], arrays[f"classes_{n}"])
+                for n in range(len(arrays.files) // 2)
+            ]
     return tuple(examples)
 
 
@@ -177,16 +187,32 @@ def require_every_label(examples: tuple[Example, ...], task: Task) -> None:
             )
 
 
-def make_variant(variant: Variant, task: Task, head_numbers: tuple[int, ...], folder: Path) -> None:
-    """Make one volume of the corpus, all its randomness from its seed, as ``<stem>.npz``."""
+def make_variant(
+    variant: Variant,
+    task: Task,
+    head_numbers: tuple[tuple[int, ...], ...],
+    folder: Path,
+    locator: Task | None = None,
+) -> None:
+    """Make one volume of the corpus, or one for each place that it shows, as ``<stem>.npz``.
+
+    All randomness comes from the variant's seed.
+    """
     generator = torch.Generator().manual_seed(variant.seed)
-    if variant.kind == "stripped" and variant.number == 0 and variant.scan:
-        image, classes = _as_scanned(variant.scan, task)
+    as_scanned = variant.kind == "stripped" and variant.number == 0 and variant.scan
+    if locator is not None:
+        grid, head = _whole(variant, task, head_numbers, None if as_scanned else generator)
+        made = cut_places(head, grid, task, locator)
+    elif as_scanned and variant.scan:
+        made = [_as_scanned(variant.scan, task)]
     else:
-        image, classes = _randomised(variant, task, head_numbers, generator)
-    levels = np.clip(np.rint(image * GREY_LEVELS), 0, 255).astype(np.uint8)
+        made = [_randomised(variant, task, head_numbers, generator)]
+    arrays: dict[str, npt.NDArray[np.uint8]] = {}
+    for number, (image, classes) in enumerate(made):
+        levels = np.clip(np.rint(image * GREY_LEVELS), 0, 255)
+        arrays |= {f"image_{number}": levels.astype(np.uint8), f"classes_{number}": classes}
     partial = folder / f".{variant.stem}.npz"
-    np.savez(partial, image=levels, classes=classes)
+    np.savez(partial, allow_pickle=False, **arrays)
     partial.replace(folder / f"{variant.stem}.npz")
 
 
@@ -200,7 +226,8 @@ def _read_labelled(
         raise TrainingError(
             f"{scan.reference} is not on the grid of its scans; resample one of them"
         )
-    classes = classes_of(values, tuple(label.index for label in task.network_labels))
+    known = task.network_labels if not task.is_cut_from_scans else task.labels
+    classes = classes_of(values, tuple((label.index,) for label in known))
     return tuple(volume.data for volume in volumes), classes, grid
 
 
@@ -213,8 +240,31 @@ def _as_scanned(
     return prepared.channels, place_classes(classes, prepared.placement, task.n_classes)
 
 
+def _whole(
+    variant: Variant,
+    task: Task,
+    head_numbers: tuple[tuple[int, ...], ...],
+    generator: torch.Generator | None,
+) -> tuple[Grid, Head]:
+    """A scan with the labels of all places: as it is, or made random near them."""
+    if generator is None and variant.scan is not None:
+        volumes, native, grid = _read_labelled(variant.scan, task)
+        return grid, Head(torch.from_numpy(volumes[0]), torch.from_numpy(native))
+    if generator is None:
+        raise TrainingError("only a labelled scan can be taken as it is")
+    head = near_labels(_raw_head(variant, task, head_numbers, generator))
+    shape = (head.image.shape[0], head.image.shape[1], head.image.shape[2])
+    field = random_field(shape, generator)
+    image = _degrade(warp(head.image, field, labels=False), generator)
+    classes = warp(head.classes, field, labels=True)
+    return Grid(shape, np.eye(4)), Head(image, classes)
+
+
 def _randomised(
-    variant: Variant, task: Task, head_numbers: tuple[int, ...], generator: torch.Generator
+    variant: Variant,
+    task: Task,
+    head_numbers: tuple[tuple[int, ...], ...],
+    generator: torch.Generator,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """A head of random shape, surroundings and resolution, prepared as the app would."""
     head = _raw_head(variant, task, head_numbers, generator)
@@ -225,15 +275,18 @@ def _randomised(
     if variant.kind != "stripped" and uniform(0, 1, generator) < DEFACED_SHARE:
         image = deface(image, generator)
     image = _degrade(image, generator)
-    grid = Grid(shape, np.diag([task.spacing_mm] * 3 + [1.0]))
+    grid = Grid(shape, np.eye(4))
     prepared = prepare_volumes((image.numpy(),), grid, task)
     return prepared.channels, place_classes(classes, prepared.placement, task.n_classes)
 
 
 def _raw_head(
-    variant: Variant, task: Task, head_numbers: tuple[int, ...], generator: torch.Generator
+    variant: Variant,
+    task: Task,
+    head_numbers: tuple[tuple[int, ...], ...],
+    generator: torch.Generator,
 ) -> Head:
-    """Image and classes before deformation, on a cubic RAS+ grid."""
+    """Image and classes before deformation, on a cubic RAS+ grid of 1 mm."""
     if variant.scan is None:
         label_map = _read_head_map(variant.head_map)
         classes = torch.from_numpy(classes_of(label_map.numpy(), head_numbers))

@@ -13,7 +13,7 @@ from bids_deepmrseg.network.weights import (
     verify,
     write_record,
 )
-from bids_deepmrseg.tasks import TASK_FILE
+from bids_deepmrseg.taskfiles import TASK_FILE
 
 
 def gather_ensemble(

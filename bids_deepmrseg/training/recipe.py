@@ -39,6 +39,9 @@ class Recipe:
     centred_on
         What patches lie around: a voxel of a ``structure``, or the middle of the ``volume``,
         for volumes that are hardly larger than a patch.
+    near_structures
+        Share of the slices that go through a voxel of a structure, each structure as often as
+        the others; the rest are any slices.
     batch_size, steps_per_epoch, n_epochs
         Amount of training.
     optimiser, peak_learning_rate, weight_decay
@@ -74,6 +77,7 @@ class Recipe:
     neighbours: int = 0
     patch: tuple[int, int, int] = (112, 112, 112)
     centred_on: Centre = "structure"
+    near_structures: float = 0.85
     batch_size: int = 8
     steps_per_epoch: int = 120
     n_epochs: int = 30

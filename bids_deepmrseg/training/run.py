@@ -24,8 +24,9 @@ from bids_deepmrseg.network.weights import (
     write_record,
 )
 from bids_deepmrseg.records import preprocessing_of
-from bids_deepmrseg.selection.labelled import find_labelled
-from bids_deepmrseg.tasks import TASK_FILE, Task
+from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
+from bids_deepmrseg.taskfiles import TASK_FILE
+from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.corpus import (
     Example,
     build_corpus,
@@ -74,6 +75,10 @@ class TrainSettings:
         Whole-head label maps in FreeSurfer's numbering, or ``None``.
     excluded
         Subjects that are never read, such as those of a test fold.
+    excluded_maps
+        Beginnings of the names of head maps that are never read, such as ``head-17``.
+    locator
+        The task that finds the places of ``task``, if it has a region.
     corpus_dir
         Where prepared volumes are kept; runs of the same task, recipe and seed may share it.
     output_dir
@@ -93,9 +98,11 @@ class TrainSettings:
     reference: str
     head_maps_dir: Path | None
     excluded: tuple[str, ...]
+    excluded_maps: tuple[str, ...]
     corpus_dir: Path
     output_dir: Path
     card: DataCard
+    locator: Task | None
     seed: int
     device: str
     precision: str
@@ -165,21 +172,34 @@ def run_training(settings: TrainSettings, listener: Listener) -> Path:
 
 def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
     """Plan, make and load the volumes to learn from."""
-    labelled = find_labelled(
-        settings.labelled_dir,
-        settings.task,
-        excluded=settings.excluded,
-        reference=settings.reference,
-    )
+    labelled = _labelled(settings)
     variants = plan_corpus(labelled, _head_maps(settings), settings.recipe, seed=settings.seed)
-    numbers = _head_numbers(settings)
     folder = settings.corpus_dir
-    made = build_corpus(variants, settings.task, numbers, folder, n_procs=settings.n_procs)
+    made = build_corpus(
+        variants,
+        settings.task,
+        _head_numbers(settings),
+        folder,
+        locator=settings.locator if settings.task.is_cut_from_scans else None,
+        n_procs=settings.n_procs,
+    )
     for done, _variant in enumerate(made, start=1):
         listener.on_corpus(done, len(variants))
     examples = load_corpus(variants, folder)
     require_every_label(examples, settings.task)
     return examples
+
+
+def _labelled(settings: TrainSettings) -> tuple[LabelledScan, ...]:
+    """The labelled scans, if the recipe learns from any."""
+    if not settings.recipe.n_stripped and not settings.recipe.n_surrounded:
+        return ()
+    return find_labelled(
+        settings.labelled_dir,
+        settings.task,
+        excluded=settings.excluded,
+        reference=settings.reference,
+    )
 
 
 def _head_maps(settings: TrainSettings) -> tuple[Path, ...]:
@@ -188,19 +208,22 @@ def _head_maps(settings: TrainSettings) -> tuple[Path, ...]:
         return ()
     if settings.head_maps_dir is None:
         raise TrainingError(f"recipe {settings.recipe.name} needs whole-head label maps")
-    maps = tuple(sorted(settings.head_maps_dir.glob("*.nii*")))
+    maps = tuple(
+        file
+        for file in sorted(settings.head_maps_dir.glob("*.nii*"))
+        if not any(file.name.startswith(f"{name}_") for name in settings.excluded_maps)
+    )
     if not maps:
-        raise TrainingError(f"{settings.head_maps_dir} holds no NIfTI label map")
+        raise TrainingError(f"{settings.head_maps_dir} holds no NIfTI label map to learn from")
     return maps
 
 
-def _head_numbers(settings: TrainSettings) -> tuple[int, ...]:
-    """Each label's number in whole-head label maps."""
-    numbers = tuple(label.freesurfer for label in settings.task.labels)
-    known = tuple(number for number in numbers if number is not None)
-    if settings.head_maps_dir is not None and len(known) < len(numbers):
+def _head_numbers(settings: TrainSettings) -> tuple[tuple[int, ...], ...]:
+    """Each label's numbers in whole-head label maps."""
+    numbers = tuple(label.freesurfer for label in settings.task.told_apart)
+    if settings.head_maps_dir is not None and not all(numbers):
         raise TrainingError(f"task {settings.task.name}: some labels have no FreeSurfer number")
-    return known
+    return numbers
 
 
 def _job(settings: TrainSettings, view: View, volumes: Volumes) -> TrainJob:
@@ -216,7 +239,14 @@ def _job(settings: TrainSettings, view: View, volumes: Volumes) -> TrainJob:
         kernel_down=recipe.kernel_down,
         kernel_up=recipe.kernel_up,
     )
-    sampler = Sampler(volumes, view, recipe.neighbours, recipe.synthetic_share, recipe.centred_on)
+    sampler = Sampler(
+        volumes,
+        view,
+        recipe.neighbours,
+        recipe.synthetic_share,
+        recipe.centred_on,
+        recipe.near_structures,
+    )
     return TrainJob(
         recipe=recipe,
         architecture=architecture,
@@ -253,7 +283,7 @@ def _record(settings: TrainSettings, members: tuple[ModelMember, ...]) -> ModelR
     """Everything that must be known about the weights."""
     return ModelRecord(
         task=settings.task.name,
-        labels=label_lines([(label.index, label.name) for label in settings.task.labels]),
+        labels=label_lines([(label.index, label.name) for label in settings.task.told_apart]),
         preprocessing=preprocessing_of(settings.task),
         members=members,
         training_data=settings.card.training_data,

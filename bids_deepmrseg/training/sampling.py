@@ -12,8 +12,6 @@ from bids_deepmrseg.network.weights import SLICE_AXIS, View
 from bids_deepmrseg.training.corpus import Example
 from bids_deepmrseg.training.recipe import Centre
 
-NEAR_STRUCTURE_SHARE = 0.85
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slices:
@@ -75,6 +73,8 @@ class Sampler:
         Chance that a slice comes from a synthetic head.
     centred_on
         Whether patches lie around the voxel that was drawn or in the middle of the volume.
+    near_structures
+        Share of the slices that go through a voxel of a structure.
     """
 
     volumes: Volumes
@@ -82,6 +82,7 @@ class Sampler:
     neighbours: int
     synthetic_share: float
     centred_on: Centre
+    near_structures: float = 0.85
 
     def draw(self, n_slices: int, grey_levels: float, generator: torch.Generator) -> Slices:
         """Draw ``n_slices`` slices with their patch centres."""
@@ -111,7 +112,7 @@ class Sampler:
     def _pick(self, generator: torch.Generator) -> tuple[int, Tensor]:
         """Number of a volume, and a voxel of it: of a random class, or any."""
         number = self.pick_volume(generator)
-        near = float(torch.rand((), generator=generator)) < NEAR_STRUCTURE_SHARE
+        near = float(torch.rand((), generator=generator)) < self.near_structures
         present = [p for p in self.volumes.positions[number] if len(p)]
         if near and present:
             voxels = present[int(torch.randint(len(present), (), generator=generator))]

@@ -14,7 +14,8 @@ from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.files import read_tsv
 from bids_deepmrseg.network.weights import RECORD_FILE
 from bids_deepmrseg.stages.status import read_status
-from bids_deepmrseg.tasks import WEIGHTS_RECORD_FILE, Task
+from bids_deepmrseg.taskfiles import WEIGHTS_RECORD_FILE
+from bids_deepmrseg.tasks import Task
 from tests.makers import make_dataset, make_model_folder, make_task, task_toml
 from tests.regions import make_dataset as make_dataset_with_blobs
 from tests.regions import make_models, make_region_task

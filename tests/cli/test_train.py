@@ -11,7 +11,7 @@ from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.network.weights import read_record
 from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.segment import segment
-from bids_deepmrseg.tasks import TASK_FILE, find_tasks, read_task
+from bids_deepmrseg.taskfiles import TASK_FILE, find_tasks, read_task
 from tests.makers import bids_path, make_case, make_task, task_toml
 from tests.training.corpora import make_labelled
 

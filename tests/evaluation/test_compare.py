@@ -12,7 +12,7 @@ from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.evaluation.compare import (
     compare_maps,
     evaluate,
-    reference_index,
+    reference_numbers,
 )
 from bids_deepmrseg.evaluation.results import Result
 from bids_deepmrseg.imaging.nifti import read_scan, write_like
@@ -103,8 +103,8 @@ def test_maps_are_compared_label_by_label() -> None:
 
 
 def test_freesurfer_numbers_are_looked_up_and_asked_for() -> None:
-    label = replace(TASK.labels[0], freesurfer=17)
-    assert reference_index(label, freesurfer=True) == 17
-    assert reference_index(label, freesurfer=False) == label.index
+    label = replace(TASK.labels[0], freesurfer=(17, 53))
+    assert reference_numbers(label, freesurfer=True) == (17, 53)
+    assert reference_numbers(label, freesurfer=False) == (label.index,)
     with pytest.raises(UsageError, match="Right Blob has no FreeSurfer number"):
-        reference_index(TASK.labels[1], freesurfer=True)
+        reference_numbers(TASK.labels[1], freesurfer=True)

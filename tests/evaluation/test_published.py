@@ -3,7 +3,7 @@
 import pytest
 
 from bids_deepmrseg.evaluation.published import published_for, published_row
-from bids_deepmrseg.tasks import TASK_FILE, find_named_model_folder, read_task
+from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 
 
 @pytest.mark.parametrize(

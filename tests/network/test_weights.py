@@ -21,7 +21,7 @@ from bids_deepmrseg.network.weights import (
     verify,
     write_record,
 )
-from bids_deepmrseg.tasks import BUILTIN_MODELS, find_model_folders, find_tasks
+from bids_deepmrseg.taskfiles import BUILTIN_MODELS, find_model_folders, find_tasks
 from tests.makers import make_model_folder
 
 SHIPPED = [folder for folder in find_model_folders() if (folder / RECORD_FILE).exists()]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, read_folds, read_results
 from bids_deepmrseg.network.weights import View, read_record
-from bids_deepmrseg.tasks import TASK_FILE
+from bids_deepmrseg.taskfiles import TASK_FILE
 from bids_deepmrseg.training.crossval import Protocol, make_splits, merge_runs, run_protocol
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.run import DataCard, Listener, TrainSettings
