@@ -18,7 +18,7 @@ VIEWS = ("axial", "coronal", "sagittal")  # those of network/weights.py, which i
 def add_crossval(p: argparse.ArgumentParser) -> None:
     """Flags of the verb ``crossval``."""
     add_shared_flags(p)
-    p.set_defaults(exclude=[], start_from=None)
+    p.set_defaults(exclude=[])
     p.add_argument(
         "--network",
         nargs="+",
@@ -44,6 +44,13 @@ def add_crossval(p: argparse.ArgumentParser) -> None:
         metavar="RUNS",
         help="finished runs of an earlier recipe: each fold starts from the networks of the same "
         "fold there, which saw the same people",
+    )
+    p.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="model folder that every fold starts from: only one that learned from none of these "
+        "scans, such as one of painted heads, leaves the folds honest",
     )
     p.add_argument(
         "--groups",
@@ -114,6 +121,8 @@ def protocol_from(arguments: argparse.Namespace) -> "Protocol":
         groups=_groups(arguments.groups),
         dataset=f"{training.task.name}_crossval",
         start_runs=arguments.start_runs,
+        start_dir=arguments.start_from,
+        models_dir=arguments.models_dir,
     )
 
 

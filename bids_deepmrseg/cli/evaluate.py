@@ -87,6 +87,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from bids_deepmrseg.evaluation.compare import evaluate
     from bids_deepmrseg.evaluation.results import write_results
     from bids_deepmrseg.evaluation.tables import accuracy_table
+    from bids_deepmrseg.evaluation.whole import Models
     from bids_deepmrseg.selection.labelled import find_labelled
     from bids_deepmrseg.stages.segment import pick_device
     from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
@@ -103,8 +104,11 @@ def _run(arguments: argparse.Namespace) -> None:
             folder,
             dataset=arguments.results.stem,
             freesurfer=arguments.freesurfer,
-            device=pick_device(arguments.device),
-            fast=arguments.fast,
+            models=Models(
+                models_dir=arguments.models_dir,
+                device=pick_device(arguments.device),
+                fast=arguments.fast,
+            ),
             on_scan=lambda _: bar.update(),
         )
     write_results(results, arguments.results)

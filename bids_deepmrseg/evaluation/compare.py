@@ -12,12 +12,11 @@ from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.evaluation.metrics import Mask, overlap
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, Identity, Result
 from bids_deepmrseg.evaluation.surface import surface_distance
+from bids_deepmrseg.evaluation.whole import Models, prepare_shown, restore_shown, show
 from bids_deepmrseg.network.weights import read_record
-from bids_deepmrseg.records import Predicted
+from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.selection.references import read_reference
-from bids_deepmrseg.stages.prepare import prepare
-from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.tasks import Label
 
@@ -101,8 +100,7 @@ def evaluate(
     *,
     dataset: str,
     freesurfer: bool,
-    device: str,
-    fast: bool,
+    models: Models,
     on_scan: Callable[[str], None],
 ) -> tuple[Result, ...]:
     """Segment every scan by the stages that the app runs, and compare on the native grid.
@@ -110,16 +108,16 @@ def evaluate(
     Parameters
     ----------
     scans
-        Labelled scans. For a task with a region they are crops that show its first place, as its
-        training data.
+        Labelled scans. For a task with a region that is trained on crops they are crops that show
+        its first place.
     folder
         Model folder.
     dataset
         Name of the dataset in the results.
     freesurfer
         Whether references number structures as FreeSurfer does, rather than as the task.
-    device, fast
-        As for :func:`bids_deepmrseg.stages.segment.segment`.
+    models
+        Device, speed, and where the models are that find places.
     on_scan
         Called with the scan's stem after each one.
 
@@ -130,7 +128,7 @@ def evaluate(
     """
     members = read_record(folder).members
     network = "+".join(sorted({member.architecture.family for member in members}))
-    ensemble = members[0].view if fast or len(members) == 1 else ALL_VIEWS
+    ensemble = members[0].view if models.fast or len(members) == 1 else ALL_VIEWS
     results: list[Result] = []
     for scan in scans:
         identity = Identity(
@@ -142,14 +140,25 @@ def evaluate(
             subject=scan.subject,
             scan=scan.stem,
         )
-        predicted = segment(prepare(scan.case), folder, scan.case.task, device=device, fast=fast)
-        results += compare_scan(scan, predicted, identity, freesurfer=freesurfer)
+        segmented = segment_labelled(scan.case, folder, models)
+        results += compare_scan(scan, segmented, identity, freesurfer=freesurfer)
         on_scan(scan.stem)
     return tuple(results)
 
 
+def segment_labelled(case: Case, folder: Path, models: Models) -> Segmented:
+    """What a model says of a labelled scan: a crop of one place is taken as it is."""
+    task = case.task
+    shown = show(case, models) if task.is_cut_from_scans else None
+    predicted = tuple(
+        segment(prepared, folder, task, device=models.device, fast=models.fast)
+        for prepared in prepare_shown(case, shown)
+    )
+    return restore_shown(predicted, task, shown)
+
+
 def compare_scan(
-    scan: LabelledScan, predicted: Predicted, identity: Identity, *, freesurfer: bool = False
+    scan: LabelledScan, segmented: Segmented, identity: Identity, *, freesurfer: bool = False
 ) -> Iterator[Result]:
     """Rows of one scan, compared on its native grid.
 
@@ -159,15 +168,15 @@ def compare_scan(
         If the reference is not on that grid.
     """
     task = scan.case.task
-    segmented = restore(predicted, task)
     reference, grid = read_reference(scan.reference, task)
+    shows_all = task.region is None or task.is_cut_from_scans
     if not grid.matches(segmented.grid):
         raise InputDataError(f"{scan.reference} is not on the grid of {scan.case.scans[0]}")
     return compare_maps(
         segmented.dseg,
         reference,
         grid.spacing_mm,
-        task.network_labels,
+        task.labels if shows_all else task.network_labels,
         identity,
         freesurfer=freesurfer,
     )

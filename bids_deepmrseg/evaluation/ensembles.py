@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from bids_deepmrseg.evaluation.compare import compare_scan
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, Identity, Result
+from bids_deepmrseg.evaluation.whole import Models, prepare_shown, restore_shown, show
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import View, load_network, read_record, verify
 from bids_deepmrseg.records import Predicted
 from bids_deepmrseg.selection.labelled import LabelledScan
-from bids_deepmrseg.stages.prepare import prepare
 from bids_deepmrseg.stages.segment import predict_view, tidy
 from bids_deepmrseg.tasks import Task
 
@@ -42,21 +42,22 @@ class Answer:
 
 
 def compare_ensembles(
-    scans: tuple[LabelledScan, ...], folder: Path, identity: Identity, *, device: str
+    scans: tuple[LabelledScan, ...], folder: Path, identity: Identity, models: Models
 ) -> Iterator[Result]:
     """Segment scans by each view alone, by all views, and with flips, and compare each.
 
     Parameters
     ----------
     scans
-        Labelled scans that no network of ``folder`` learned from. For a task with a region they
-        are crops that show its first place.
+        Labelled scans that no network of ``folder`` learned from. For a task with a region that
+        is trained on crops they are crops that show its first place; for one that is trained on
+        scans the places are found as the app finds them.
     folder
         Model folder.
     identity
         Leading columns; ensemble, subject and scan are filled in here.
-    device
-        Torch device.
+    models
+        The device, and where the models are that find places.
 
     Yields
     ------
@@ -68,16 +69,21 @@ def compare_ensembles(
     InputDataError
         If a reference is not on the grid of its scan.
     """
-    networks = load_networks(folder, device)
+    networks = load_networks(folder, models.device)
     for scan in scans:
         task = scan.case.task
-        prepared = prepare(scan.case)
-        answers = [_answer(network, prepared.channels, task) for network in networks]
-        for name, probabilities in _fusions(answers):
-            n_removed = tidy(probabilities, task)
-            predicted = Predicted(probabilities, prepared.placement, n_removed)
+        shown = show(scan.case, models) if task.is_cut_from_scans else None
+        by_ensemble: dict[str, list[Predicted]] = {}
+        for prepared in prepare_shown(scan.case, shown):
+            answers = [_answer(network, prepared.channels, task) for network in networks]
+            for name, probabilities in _fusions(answers):
+                n_removed = tidy(probabilities, task)
+                predicted = Predicted(probabilities, prepared.placement, n_removed, prepared.place)
+                by_ensemble.setdefault(name, []).append(predicted)
+        for name, predictions in by_ensemble.items():
             named = replace(identity, ensemble=name, subject=scan.subject, scan=scan.stem)
-            yield from compare_scan(scan, predicted, named)
+            segmented = restore_shown(tuple(predictions), task, shown)
+            yield from compare_scan(scan, segmented, named)
 
 
 def load_networks(folder: Path, device: str) -> list[Network]:

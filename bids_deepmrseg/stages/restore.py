@@ -31,8 +31,8 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
     -------
     Segmented
         Labels on the grid of the first scan, landmarks merged into the labels that they are a
-        part of, and beside them the map of the landmarks. Classes are interpolated one by one, so that no
-        more than three native fields are in memory; the background wins ties.
+        part of, and beside them the map of the landmarks. Classes are interpolated one by one, so
+        that no more than three native fields are in memory; the background wins ties.
 
     Raises
     ------
@@ -52,9 +52,7 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
         )
         return replace(whole, landmarks=landmarks.astype(np.uint16))
     labels = task.labels_of(predicted.place) if predicted.place else task.network_labels
-    return _restored(
-        foreground, predicted.placement, labels, keep_probabilities=keep_probabilities
-    )
+    return _restored(foreground, predicted.placement, labels, keep_probabilities=keep_probabilities)
 
 
 def merge_landmarks(foreground: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.float32]:

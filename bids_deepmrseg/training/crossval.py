@@ -24,6 +24,7 @@ from bids_deepmrseg.evaluation.results import (
     write_folds,
     write_results,
 )
+from bids_deepmrseg.evaluation.whole import Models
 from bids_deepmrseg.network.architecture import Family
 from bids_deepmrseg.network.build import measure_cost
 from bids_deepmrseg.network.weights import read_record
@@ -129,7 +130,11 @@ class Protocol:
         What the results call it.
     start_runs
         Runs of an earlier recipe on the same folds: each fold's networks start from those of the
-        same fold, which saw the same people; ``None`` for random weights.
+        same fold, which saw the same people; ``None`` for random weights, or ``start_dir``.
+    start_dir
+        Model folder that every fold starts from; it must have learned from no scan of the dataset.
+    models_dir
+        Where to look first for the models that find places.
     """
 
     training: TrainSettings
@@ -140,6 +145,13 @@ class Protocol:
     groups: tuple[tuple[str, ...], ...]
     dataset: str
     start_runs: Path | None = None
+    start_dir: Path | None = None
+    models_dir: Path | None = None
+
+    @property
+    def models(self) -> Models:
+        """What finds the places of a task that is measured on whole scans."""
+        return Models(models_dir=self.models_dir, device=self.training.device)
 
 
 def run_protocol(protocol: Protocol, listener: Listener) -> Iterator[Path]:
@@ -203,7 +215,7 @@ def _run_fold(
         for scan in scans
         if scan.subject in split.test
     )
-    results = tuple(compare_ensembles(tested, model, identity, device=settings.device))
+    results = tuple(compare_ensembles(tested, model, identity, protocol.models))
     write_folds(
         _networks(settings, identity, len(scans) - len(tested), len(tested)), folder / NETWORKS
     )
@@ -214,7 +226,7 @@ def _run_fold(
 def _start(protocol: Protocol, split: Split, network: Family) -> Path | None:
     """The model folder of the same fold of an earlier recipe, which did not see the test fold."""
     if protocol.start_runs is None:
-        return None
+        return protocol.start_dir
     earlier = protocol.start_runs / network / split.name
     tested = {row.subject for row in read_results(earlier / RESULTS)}
     if tested != {_person(protocol, name) for name in split.test}:

@@ -1,0 +1,107 @@
+"""Whole scans through the app's own stages in this process, tasks that show where to look first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bids_deepmrseg.records import Case, Predicted, Prepared, Segmented
+from bids_deepmrseg.stages.locate import check_found, locate
+from bids_deepmrseg.stages.prepare import prepare, prepare_places
+from bids_deepmrseg.stages.restore import restore, restore_places
+from bids_deepmrseg.stages.segment import segment
+from bids_deepmrseg.taskfiles import find_locator, find_model_folder
+from bids_deepmrseg.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Where weights are, and what runs them.
+
+    Attributes
+    ----------
+    models_dir
+        Searched before the package's own model folders.
+    device, fast
+        As for :func:`bids_deepmrseg.stages.segment.segment`.
+    """
+
+    models_dir: Path | None
+    device: str
+    fast: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """The task that shows where another one works, and its answer."""
+
+    task: Task
+    segmented: Segmented
+
+
+def segment_scan(case: Case, models: Models) -> tuple[Segmented, ...]:
+    """Segment a whole scan as the app does.
+
+    Returns
+    -------
+    tuple
+        The answers of all tasks that show where to look, from the first on, and that of the
+        case's task last.
+
+    Raises
+    ------
+    DeepMRSegError
+        As the stages do.
+    """
+    shown: Shown | None = None
+    answers = []
+    for one in chain_of(case, models.models_dir):
+        answer = _segment(one, shown, models)
+        answers.append(answer)
+        shown = Shown(one.task, answer)
+    return tuple(answers)
+
+
+def chain_of(case: Case, models_dir: Path | None) -> tuple[Case, ...]:
+    """The scan as a case of every task that has to see it, in the order of their need."""
+    locator = find_locator(case.task, models_dir)
+    if locator is None:
+        return (case,)
+    first = replace(case, task=locator, scans=case.scans[: len(locator.channels)])
+    return (*chain_of(first, models_dir), case)
+
+
+def show(case: Case, models: Models) -> Shown | None:
+    """What shows where the case's task works; ``None`` for tasks on the whole brain."""
+    chain = chain_of(case, models.models_dir)[:-1]
+    return Shown(chain[-1].task, segment_scan(chain[-1], models)[-1]) if chain else None
+
+
+def prepare_shown(case: Case, shown: Shown | None) -> tuple[Prepared, ...]:
+    """What the networks are to see of a case: the whole brain, or every place of a region."""
+    if shown is None:
+        return (prepare(case),)
+    located = locate(shown.segmented.shown, shown.segmented.grid, case.task, shown.task)
+    return prepare_places(case, located)
+
+
+def restore_shown(predicted: tuple[Predicted, ...], task: Task, shown: Shown | None) -> Segmented:
+    """The answer on the native grid, refused where places and locator disagree."""
+    if shown is None:
+        return restore(predicted[0], task)
+    segmented = restore_places(predicted, task)
+    check_found(segmented, shown.segmented.shown, task, shown.task)
+    return segmented
+
+
+def _segment(case: Case, shown: Shown | None, models: Models) -> Segmented:
+    """One task of a chain."""
+    folder = find_model_folder(case.task, models.models_dir)
+    return restore_shown(tuple(_predictions(case, shown, folder, models)), case.task, shown)
+
+
+def _predictions(
+    case: Case, shown: Shown | None, folder: Path, models: Models
+) -> Iterator[Predicted]:
+    """What the networks say of everything that is to be seen of a case."""
+    for prepared in prepare_shown(case, shown):
+        yield segment(prepared, folder, case.task, device=models.device, fast=models.fast)
