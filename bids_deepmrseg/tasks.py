@@ -208,6 +208,12 @@ class Task:
         """All labels, then all landmarks."""
         return (*self.labels, *self.landmarks)
 
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """For every landmark, the position in ``labels`` of what it is a part of."""
+        positions = [label.index for label in self.labels]
+        return tuple(positions.index(one.part_of) for one in self.landmarks if one.part_of)
+
     def labels_of(self, place: Place) -> tuple[Label, ...]:
         """What the networks' classes mean in a place, background left out."""
         by_index = {label.index: label for label in self.labels}

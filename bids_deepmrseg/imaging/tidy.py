@@ -13,6 +13,28 @@ from bids_deepmrseg.imaging.grid import crop_to
 Probabilities = npt.NDArray[np.float32]
 
 
+def merge_parts(foreground: Probabilities, parents: tuple[int, ...]) -> Probabilities:
+    """Count the last classes into those that they are parts of.
+
+    Parameters
+    ----------
+    foreground
+        ``(L + P, I, J, K)``: whole classes, then parts; no background.
+    parents
+        For each part, the position of the class that it is a part of.
+
+    Returns
+    -------
+    ndarray
+        ``(L, I, J, K)``.
+    """
+    n_whole = len(foreground) - len(parents)
+    merged: Probabilities = foreground[:n_whole].copy()
+    for parent, probability in zip(parents, foreground[n_whole:], strict=True):
+        merged[parent] += probability
+    return merged
+
+
 def part_labels(probabilities: Probabilities, axis: int) -> None:
     """Part two labels by the plane that most of the evidence supports.
 

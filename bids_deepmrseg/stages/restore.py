@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_deepmrseg.imaging.grid import Crop, Placement, crop_to
+from bids_deepmrseg.imaging.tidy import merge_parts
 from bids_deepmrseg.records import Predicted, Segmented
 from bids_deepmrseg.tasks import Label, Task
 
@@ -45,24 +46,19 @@ def restore(predicted: Predicted, task: Task, *, keep_probabilities: bool = Fals
         indices = [landmark.index for landmark in task.landmarks]
         landmarks = np.where(np.isin(told_apart.dseg, indices), told_apart.dseg, 0)
         whole = _restored(
-            merge_landmarks(foreground, task),
+            merge_parts(foreground, task.parents),
             predicted.placement,
             task.labels,
             keep_probabilities=keep_probabilities,
         )
-        return replace(whole, landmarks=landmarks.astype(np.uint16))
+        return replace(
+            whole, landmarks=landmarks.astype(np.uint16), certainties=predicted.certainties
+        )
     labels = task.labels_of(predicted.place) if predicted.place else task.network_labels
-    return _restored(foreground, predicted.placement, labels, keep_probabilities=keep_probabilities)
-
-
-def merge_landmarks(foreground: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.float32]:
-    """Probabilities ``(L, I, J, K)`` of labels whose landmarks are counted in; no background."""
-    merged = foreground[: len(task.labels)].copy()
-    positions = {label.index: number for number, label in enumerate(task.labels)}
-    for landmark, probability in zip(task.landmarks, foreground[len(merged) :], strict=True):
-        if landmark.part_of is not None:
-            merged[positions[landmark.part_of]] += probability
-    return merged
+    restored = _restored(
+        foreground, predicted.placement, labels, keep_probabilities=keep_probabilities
+    )
+    return replace(restored, certainties=predicted.certainties)
 
 
 def _restored(
@@ -118,7 +114,9 @@ def restore_places(
         merged = _merge(merged, other)
     if keep_probabilities:
         merged = replace(merged, probabilities=_gather(predicted, restored, task))
-    return merged
+    found = {one.index: one for part in predicted for one in part.certainties}
+    in_order = tuple(found[label.index] for label in task.labels if label.index in found)
+    return replace(merged, certainties=in_order)
 
 
 def _merge(one: Segmented, other: Segmented) -> Segmented:
