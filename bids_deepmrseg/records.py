@@ -74,6 +74,30 @@ class Prepared:
     place: Place | None = None  # that it was cut to; without one, the task's network labels hold
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certainty:
+    """segment -> restore -> measure: how far the networks agree on one label, on the model grid.
+
+    Attributes
+    ----------
+    index
+        Of the label.
+    agreement
+        Mean Dice between the answers of single networks of different views; ``nan`` where there
+        is one network only, or none shows the label.
+    soft_dice
+        Dice that the label's mask would have if the fused probabilities were right.
+    border_entropy_bits
+        Mean binary entropy of the fused probability at the mask's border, 0 to 1; ``nan`` where
+        there is no such voxel.
+    """
+
+    index: int
+    agreement: float
+    soft_dice: float
+    border_entropy_bits: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
     """segment -> restore: what the networks say, still on the model grid."""
@@ -82,6 +106,7 @@ class Predicted:
     placement: Placement
     n_islands_removed_voxels: int  # model voxels taken from islands that cannot be right
     place: Place | None = None  # as in Prepared
+    certainties: tuple[Certainty, ...] = ()  # in the order of the labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +119,7 @@ class Segmented:
     probabilities: npt.NDArray[np.float16] | None  # (L, I, J, K) native, only on request
     landmarks: npt.NDArray[np.uint16] | None = None  # (I, J, K), of tasks that have any
     brain_volume_mm3: float | None = None  # of this scan, where the brain was segmented before
+    certainties: tuple[Certainty, ...] = ()  # in the order of the labels
 
     @property
     def shown(self) -> npt.NDArray[np.uint16]:
@@ -119,6 +145,9 @@ class StructureMeasures:
         Whether the structure reaches the edge of the field of view and may be cut.
     in_adult_range
         Whether the volume lies in the label's published adult range; ``None`` without one.
+    fraction_of_brain
+        ``volume_mm3`` over the volume of the brain; ``None`` for the brain itself, and where the
+        brain was not measured.
     """
 
     label: Label
@@ -127,6 +156,7 @@ class StructureMeasures:
     mean_probability: float
     touches_edge: bool
     in_adult_range: bool | None
+    fraction_of_brain: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,20 @@ from torch import nn
 from torch.nn import functional
 
 from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
-from bids_deepmrseg.imaging.tidy import keep_one_cluster, keep_one_piece, part_labels
+from bids_deepmrseg.imaging.certainty import (
+    Winners,
+    border_entropy_bits,
+    label_probability,
+    mean_agreement,
+    soft_dice,
+    winners,
+)
+from bids_deepmrseg.imaging.tidy import (
+    keep_one_cluster,
+    keep_one_piece,
+    merge_parts,
+    part_labels,
+)
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import (
     SLICE_AXIS,
@@ -24,8 +37,8 @@ from bids_deepmrseg.network.weights import (
     read_record,
     verify,
 )
-from bids_deepmrseg.records import Predicted, Prepared, preprocessing_of
-from bids_deepmrseg.tasks import DIRECTIONS, Task
+from bids_deepmrseg.records import Certainty, Predicted, Prepared, preprocessing_of
+from bids_deepmrseg.tasks import DIRECTIONS, Label, Place, Task
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +89,7 @@ def segment(
     Returns
     -------
     Predicted
-        Probabilities on the same model grid, after :func:`tidy`.
+        Probabilities on the same model grid, after :func:`tidy`, and how certain they are.
 
     Raises
     ------
@@ -90,14 +103,57 @@ def segment(
     verify(folder, record)
     if fast:
         record = replace(record, members=record.members[:1], flips=False)
-    probabilities = _fused(prepared.channels, folder, record, task, device)
+    probabilities, answers = _fused(prepared.channels, folder, record, task, device)
     n_removed = tidy(probabilities, task)
     if not (probabilities[1:] > 0.5).any():
         raise SegmentationError(
             f"the network found none of the {len(task.network_labels)} structures of {task.name}; "
             "is the scan a brain, of the right contrast, with a right header?"
         )
-    return Predicted(probabilities, prepared.placement, n_removed, prepared.place)
+    labels = _answered(task, prepared.place)
+    certainties = _certainties(probabilities, answers, labels, task)
+    return Predicted(probabilities, prepared.placement, n_removed, prepared.place, certainties)
+
+
+def _answered(task: Task, place: Place | None) -> tuple[Label, ...]:
+    """The labels that an answer is about, landmarks left out."""
+    if place is not None:
+        return task.labels_of(place)
+    return task.labels if task.region is None else task.network_labels
+
+
+def _groups(task: Task) -> tuple[tuple[int, ...], ...]:
+    """For every label, the network classes that it is made of: its own, and its landmarks'."""
+    classes = tuple(enumerate(task.network_labels, start=1))
+    return tuple(
+        tuple(c for c, part in classes if label.index in (part.index, part.part_of))
+        for _, label in classes
+        if label.part_of is None
+    )
+
+
+def _certainties(
+    probabilities: npt.NDArray[np.float32],
+    answers: list[tuple[str, Winners]],
+    labels: tuple[Label, ...],
+    task: Task,
+) -> tuple[Certainty, ...]:
+    """How far single answers agree on every label, and how sure the fused one is of it."""
+    groups = _groups(task)
+    winner = winners(probabilities, groups)
+    agreement = mean_agreement(answers, len(groups))
+    found = []
+    for number, (label, group) in enumerate(zip(labels, groups, strict=True)):
+        probability, mask = label_probability(probabilities, group), winner == number + 1
+        found.append(
+            Certainty(
+                index=label.index,
+                agreement=float(agreement[number]),
+                soft_dice=soft_dice(probability, mask),
+                border_entropy_bits=border_entropy_bits(probability, mask),
+            )
+        )
+    return tuple(found)
 
 
 def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
@@ -119,9 +175,17 @@ def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
         if task.region.parted_along is not None:
             part_labels(probabilities, DIRECTIONS.index(task.region.parted_along))
         return keep_one_piece(probabilities)
-    if task.one_cluster:
-        return keep_one_cluster(probabilities, gap_voxels=round(CLUSTER_GAP_MM / task.spacing_mm))
-    return 0
+    if not task.one_cluster:
+        return 0
+    gap_voxels = round(CLUSTER_GAP_MM / task.spacing_mm)
+    if not task.landmarks:
+        return keep_one_cluster(probabilities, gap_voxels=gap_voxels)
+    # landmarks are parts of what must be in one piece, and may be in several themselves
+    merged = np.concatenate([probabilities[:1], merge_parts(probabilities[1:], task.parents)])
+    n_removed = keep_one_cluster(merged, gap_voxels=gap_voxels)
+    removed = (merged[0] == 1) & (probabilities[0] < 1)
+    probabilities[1:, removed], probabilities[0, removed] = 0, 1
+    return n_removed
 
 
 def check_record(record: ModelRecord, task: Task) -> None:
@@ -146,8 +210,10 @@ def _fused(
     record: ModelRecord,
     task: Task,
     device: str,
-) -> npt.NDArray[np.float32]:
-    """Mean probability over networks, ``(L, I, J, K)``."""
+) -> tuple[npt.NDArray[np.float32], list[tuple[str, Winners]]]:
+    """Mean probability over networks, ``(L, I, J, K)``, and who wins in each single answer."""
+    groups = _groups(task)
+    answers: list[tuple[str, Winners]] = []
     total = np.zeros((task.n_classes, *channels.shape[1:]), dtype=np.float32)
     for member in record.members:
         if member.architecture.n_classes != task.n_classes:
@@ -156,15 +222,20 @@ def _fused(
             )
         network = fold_normalisation(load_network(folder, member)).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if record.flips and member.view in FLIPPED_VIEWS:
-            _add(total, predict_view(network, channels, member), weight=0.5)
+        is_flipped = record.flips and member.view in FLIPPED_VIEWS
+        own = predict_view(network, channels, member)
+        answers.append((member.view, winners(own, groups)))
+        _add(total, own, weight=0.5 if is_flipped else 1)
+        del own
+        if is_flipped:
             flipped = predict_view(network, _mirrored(channels), member)
-            _add(total, _mirrored(flipped)[list(task.mirror_classes)], weight=0.5)
-        else:
-            _add(total, predict_view(network, channels, member))
+            own = _mirrored(flipped)[list(task.mirror_classes)]
+            answers.append((member.view, winners(own, groups)))
+            _add(total, own, weight=0.5)
+            del own, flipped
         logger.info("%s network of %s done", member.view, folder.name)
     total /= len(record.members)
-    return total
+    return total, answers
 
 
 def _mirrored(volumes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

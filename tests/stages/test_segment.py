@@ -29,7 +29,7 @@ from bids_deepmrseg.records import Predicted, Prepared
 from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import pick_device, predict_view, segment
-from bids_deepmrseg.tasks import Task
+from bids_deepmrseg.tasks import Label, Task
 from tests.imaging.test_grid import SIGNED_PERMUTATIONS, place
 from tests.makers import make_grid, make_head, make_model_folder, make_task
 from tests.stages.test_prepare import stored_as
@@ -318,3 +318,49 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def test_auto_takes_a_gpu_only_where_there_is_one() -> None:
     assert pick_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def test_certainty_is_told_of_single_answers_and_of_their_mean(
+    prepared: Prepared, predicted: Predicted, folder: Path
+) -> None:
+    members = read_record(folder).members
+    alone = [predict_view(load_network(folder, m), prepared.channels, m) for m in members]
+    masks = [one.argmax(axis=0) for one in alone]
+    fused = np.mean(alone, axis=0)
+    for number, (label, found) in enumerate(zip(TASK.labels, predicted.certainties, strict=True)):
+        one, other = (mask == number + 1 for mask in masks)
+        p, m = fused[number + 1], fused.argmax(axis=0) == number + 1
+        assert found.index == label.index
+        assert found.agreement == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()))
+        assert found.soft_dice == pytest.approx(2 * p[m].sum() / (p.sum() + m.sum()), rel=1e-4)
+        assert 0 < found.border_entropy_bits <= 1
+
+
+def test_one_network_agrees_with_nobody_but_knows_how_sure_it_is(
+    prepared: Prepared, folder: Path
+) -> None:
+    for found in segment(prepared, folder, TASK, device="cpu", fast=True).certainties:
+        assert np.isnan(found.agreement)
+        assert 0 < found.soft_dice <= 1
+
+
+def test_landmarks_count_as_what_they_are_part_of(tmp_path: Path, prepared: Prepared) -> None:
+    """The certainty of a label is that of a task without landmarks that knows their sum."""
+    left, right, middle = TASK.labels
+    task = replace(
+        TASK, labels=(replace(middle, mirror=7),), landmarks=tuple(_parts((left, right), of=7))
+    )
+    folder = make_model_folder(tmp_path, task, views=("axial", "sagittal"))
+    edit_record(folder, labels=[f"{label.index} {label.name}" for label in task.told_apart])
+    (found,) = segment(prepared, folder, task, device="cpu").certainties
+    members = read_record(folder).members
+    alone = [predict_view(load_network(folder, m), prepared.channels, m) for m in members]
+    one, other = (p[1:].sum(axis=0) > p[0] for p in alone)
+    assert found.index == 7
+    assert found.agreement == pytest.approx(
+        2 * (one & other).sum() / (one.sum() + other.sum()), rel=1e-4
+    )
+
+
+def _parts(labels: tuple[Label, ...], *, of: int) -> list[Label]:
+    return [replace(label, part_of=of) for label in labels]
