@@ -7,17 +7,21 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Generic, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple
 
 from bids_deepmrseg.errors import DeepMRSegError, ResourceError
 from bids_deepmrseg.pipeline.handoff import load_provenance, load_segmented, save_segmented
 from bids_deepmrseg.records import Case, Segmented
-from bids_deepmrseg.stages.write import Provenance
+from bids_deepmrseg.stages.measure import brain_volume_mm3, doubts_of_brain
+from bids_deepmrseg.stages.write import Provenance, UsedModel
 from bids_deepmrseg.tasks import Task
+
+if TYPE_CHECKING:
+    from bids_deepmrseg.network.weights import ModelRecord
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -221,7 +225,19 @@ def segment_case(request: SegmentRequest) -> Provenance:
     record = read_record(request.model_folder)
     locator = request.locator
     found = _segment_whole(request) if locator is None else _segment_places(request, locator)
-    save_segmented(found.segmented, request.file)
+    brain_mm3 = brain_volume_mm3(found.segmented, request.case.task)
+    save_segmented(replace(found.segmented, brain_volume_mm3=brain_mm3), request.file)
+    return _provenance(request, record, found)
+
+
+def _provenance(request: SegmentRequest, record: "ModelRecord", found: _Found) -> Provenance:
+    """What made an answer: its own model, and what is known of those that it builds on."""
+    task = request.case.task
+    before = None if request.locator is None else load_provenance(request.locator.provenance_file)
+    chain: tuple[UsedModel, ...] = ()
+    if request.locator is not None and before is not None:
+        chain = (UsedModel(request.locator.task.name, before.model_sha256), *before.located_by)
+    brain = UsedModel(task.name, record.digest) if task.brain is not None else None
     return Provenance(
         code_version=version("bids-deepmrseg"),
         torch_version=version("torch"),
@@ -233,11 +249,13 @@ def segment_case(request: SegmentRequest) -> Provenance:
         device=request.device,
         fast=request.fast,
         n_islands_removed_voxels=found.n_islands_removed_voxels,
-        located_by=None if locator is None else locator.task.name,
-        locator_sha256=None
-        if locator is None
-        else load_provenance(locator.provenance_file).model_sha256,
-        doubts=found.doubts,
+        located_by=chain,
+        brain_measured_by=brain or (before.brain_measured_by if before else None),
+        doubts=(
+            *(before.doubts if before else ()),
+            *found.doubts,
+            *doubts_of_brain(found.segmented, task),
+        ),
     )
 
 
@@ -264,15 +282,15 @@ def _segment_places(request: SegmentRequest, locator: LocatorFiles) -> _Found:
 
     task = request.case.task
     shown = load_segmented(locator.segmented_file)
-    located = locate(shown.dseg, shown.grid, task, locator.task)
+    located = locate(shown.shown, shown.grid, task, locator.task)
     predicted = tuple(
         segment(one, request.model_folder, task, device=request.device, fast=request.fast)
         for one in prepare_places(request.case, located)
     )
     segmented = restore_places(predicted, task, keep_probabilities=request.keep_probabilities)
-    check_found(segmented, shown.dseg, task, locator.task)
+    check_found(segmented, shown.shown, task, locator.task)
     return _Found(
-        segmented,
+        replace(segmented, brain_volume_mm3=shown.brain_volume_mm3),
         sum(one.n_islands_removed_voxels for one in predicted),
         tuple(doubt for one in located for doubt in one.doubts),
     )

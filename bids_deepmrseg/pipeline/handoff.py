@@ -14,7 +14,7 @@ from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.files import JsonValue, read_json, write_json
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Case, Segmented, StructureMeasures
-from bids_deepmrseg.stages.write import Provenance
+from bids_deepmrseg.stages.write import Provenance, UsedModel
 from bids_deepmrseg.taskfiles import find_locator
 from bids_deepmrseg.tasks import Task
 
@@ -38,8 +38,14 @@ def locating_case(case: Case, models_dir: Path | None) -> Case | None:
     return replace(case, task=locator, scans=case.scans[: len(locator.channels)])
 
 
+def locating_chain(case: Case, models_dir: Path | None) -> tuple[Case, ...]:
+    """The case that locates a case, then the one that locates that one, and so on."""
+    locator = locating_case(case, models_dir)
+    return () if locator is None else (locator, *locating_chain(locator, models_dir))
+
+
 def save_segmented(segmented: Segmented, file: Path) -> None:
-    """Save labels, confidence, grid and, where there are any, probabilities."""
+    """Save labels, confidence, grid and, where there are any, landmarks and probabilities."""
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "dseg": segmented.dseg,
         "confidence": segmented.confidence,
@@ -47,6 +53,10 @@ def save_segmented(segmented: Segmented, file: Path) -> None:
     }
     if segmented.probabilities is not None:
         arrays["probabilities"] = segmented.probabilities
+    if segmented.landmarks is not None:
+        arrays["landmarks"] = segmented.landmarks
+    if segmented.brain_volume_mm3 is not None:
+        arrays["brain_volume_mm3"] = np.array(segmented.brain_volume_mm3)
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -55,11 +65,14 @@ def load_segmented(file: Path) -> Segmented:
     with np.load(file, allow_pickle=False) as arrays:
         dseg = arrays["dseg"]
         i, j, k = dseg.shape
+        brain = arrays.get("brain_volume_mm3")
         return Segmented(
             dseg=dseg,
             confidence=arrays["confidence"],
             grid=Grid((i, j, k), arrays["affine"]),
             probabilities=arrays.get("probabilities"),
+            landmarks=arrays.get("landmarks"),
+            brain_volume_mm3=None if brain is None else float(brain),
         )
 
 
@@ -74,6 +87,7 @@ def save_measures(measures: tuple[StructureMeasures, ...], file: Path) -> None:
             else None,
             "touches_edge": one.touches_edge,
             "in_adult_range": one.in_adult_range,
+            "fraction_of_brain": one.fraction_of_brain,
         }
         for one in measures
     }
@@ -97,6 +111,7 @@ def load_measures(file: Path, task: Task) -> tuple[StructureMeasures, ...]:
                 mean_probability=math.nan if mean_probability is None else mean_probability,
                 touches_edge=row["touches_edge"],
                 in_adult_range=row["in_adult_range"],
+                fraction_of_brain=row.get("fraction_of_brain"),  # earlier versions had none
             )
         )
     return tuple(loaded)
@@ -110,8 +125,24 @@ def save_provenance(provenance: Provenance, file: Path) -> None:
 def load_provenance(file: Path) -> Provenance:
     """Load what :func:`save_provenance` saved."""
     fields: dict[str, Any] = dict(read_json(file))
+    located_by = _located_by(fields)
+    brain = fields.pop("brain_measured_by", None)
     doubts = tuple(fields.pop("doubts", ()))  # work folders of earlier versions have none
-    return Provenance(**fields, doubts=doubts)
+    return Provenance(
+        **fields,
+        located_by=located_by,
+        brain_measured_by=None if brain is None else UsedModel(**brain),
+        doubts=doubts,
+    )
+
+
+def _located_by(fields: dict[str, Any]) -> tuple[UsedModel, ...]:
+    """Take the chain of locators out of what was saved."""
+    chain = fields.pop("located_by", None) or ()
+    digest = fields.pop("locator_sha256", None)
+    if isinstance(chain, str):  # as versions before 0.3 left it in work folders
+        return (UsedModel(chain, str(digest)),)
+    return tuple(UsedModel(**used) for used in chain)
 
 
 @dataclass(frozen=True, slots=True)

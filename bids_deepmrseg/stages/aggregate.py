@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 COLUMNS_FILE = Path(__file__).parents[1] / "data" / "group_columns.json"
 PROVENANCE_KEY = "DeepMRSeg"
 URI_PREFIX = "bids:raw:"
+PER_BRAIN = "_per_brain"
 
 CASE_COLUMNS = ("participant_id", "session_id", "run_id", "source")
 WIDE_COLUMNS = (
@@ -24,6 +25,7 @@ WIDE_COLUMNS = (
     "n_outside_adult_range",
     "mean_probability",
     "total_mm3",
+    "brain_mm3",
 )
 WIDE_LAST = ("model_sha256", "code_version")
 LONG_COLUMNS = (
@@ -34,6 +36,8 @@ LONG_COLUMNS = (
     "name",
     "volume_mm3",
     "n_voxels",
+    "brain_mm3",
+    "fraction_of_brain",
     "mean_probability",
     "touches_edge",
     "in_adult_range",
@@ -75,6 +79,11 @@ class Entry:
         return (self.task, self.participant_id, self.session_id, self.run_id)
 
     @property
+    def brain_mm3(self) -> str:
+        """Volume of the brain as its table tells it; ``n/a`` where it does not."""
+        return self.structures[0].get("brain_mm3", ABSENT) if self.structures else ABSENT
+
+    @property
     def place(self) -> tuple[str, ...]:
         """Where its row stands in the tables."""
         return (self.task, self.participant_id, self.session_id, self.run_id, self.source)
@@ -109,9 +118,10 @@ def aggregate(output_dir: Path) -> tuple[Path, ...]:
     -----
     Label maps that are there count as done, whatever a later run says; what it says is shown as
     the reason. Failed and skipped cases keep a row, with the reason of the newest run that named
-    them. Tables are made anew from all results each time.
+    them. Tables are made anew from all results each time. Where the table of a case tells no volume
+    of the brain, that which other tasks found in the same scan is taken.
     """
-    entries = sorted(_entries(output_dir), key=lambda entry: entry.place)
+    entries = _with_brain_volumes(sorted(_entries(output_dir), key=lambda entry: entry.place))
     if not entries:
         raise NothingToDoError(
             f"{output_dir} holds no result and no status table; run the participant level first"
@@ -123,9 +133,9 @@ def aggregate(output_dir: Path) -> tuple[Path, ...]:
     return (*tables, _write_long(output_dir, entries))
 
 
-def slug(name: str) -> str:
+def slug(name: str, ending: str = "_mm3") -> str:
     """Column name of a structure, such as ``left_accumbens_area_mm3``."""
-    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") + "_mm3"
+    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") + ending
 
 
 def _entries(output_dir: Path) -> Iterator[Entry]:
@@ -143,6 +153,36 @@ def _entries(output_dir: Path) -> Iterator[Entry]:
     for identity, entry in latest.items():
         if identity not in results and not any(_supersedes(other, entry) for other in with_scan):
             yield entry if entry.status != "done" else _gone(entry)
+
+
+def _with_brain_volumes(entries: list[Entry]) -> list[Entry]:
+    """The same cases, told the volume of the brain that other tasks found in the same scan."""
+    found: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.brain_mm3 != ABSENT:
+            found.setdefault(entry.source, set()).add(entry.brain_mm3)
+    agreed = {source: volumes.pop() for source, volumes in found.items() if len(volumes) == 1}
+    return [
+        replace(entry, structures=_divided(entry.structures, agreed[entry.source]))
+        if entry.brain_mm3 == ABSENT and entry.source in agreed
+        else entry
+        for entry in entries
+    ]
+
+
+def _divided(
+    structures: tuple[Mapping[str, str], ...], brain_mm3: str
+) -> tuple[Mapping[str, str], ...]:
+    """Rows of structures whose volumes are set against that of the brain."""
+    whole = float(brain_mm3)
+    return tuple(
+        {
+            **one,
+            "brain_mm3": brain_mm3,
+            "fraction_of_brain": f"{float(one['volume_mm3']) / whole:.8f}" if whole else ABSENT,
+        }
+        for one in structures
+    )
 
 
 def _supersedes(other: Entry, entry: Entry) -> bool:
@@ -227,15 +267,21 @@ def _result(
 
 def _write_wide(output_dir: Path, task: str, entries: list[Entry]) -> Path:
     """One row per case of a task, one column per structure."""
-    names = {slug(one["name"]): one["name"] for entry in entries for one in entry.structures}
-    columns = (*WIDE_COLUMNS, *names, *WIDE_LAST)
+    found = [one for entry in entries for one in entry.structures]
+    names = {slug(one["name"]): one["name"] for one in found}
+    parts = {slug(one["name"], PER_BRAIN): one["name"] for one in found if _is_divided(one)}
+    columns = (*WIDE_COLUMNS, *names, *parts, *WIDE_LAST)
     file = output_dir / f"group_{task}.tsv"
     write_tsv(file, columns, [_wide_row(entry) for entry in entries])
     volumes: dict[str, JsonValue] = {
         column: {"Description": f"Volume of the {name}", "Units": "mm^3"}
         for column, name in names.items()
     }
-    _write_dictionary(file, columns, volumes)
+    fractions: dict[str, JsonValue] = {
+        column: {"Description": f"Volume of the {name} over brain_mm3"}
+        for column, name in parts.items()
+    }
+    _write_dictionary(file, columns, {**volumes, **fractions})
     logger.info("%s: %d rows", file.name, len(entries))
     return file
 
@@ -246,11 +292,22 @@ def _wide_row(entry: Entry) -> dict[str, str]:
     if not entry.structures:
         return row
     row |= {slug(one["name"]): one["volume_mm3"] for one in entry.structures}
+    row |= {
+        slug(one["name"], PER_BRAIN): one["fraction_of_brain"]
+        for one in entry.structures
+        if _is_divided(one)
+    }
+    row["brain_mm3"] = entry.brain_mm3
     row["n_touching_edge"] = str(_count(entry, "touches_edge", "true"))
     row["n_outside_adult_range"] = str(_count(entry, "in_adult_range", "false"))
     row["total_mm3"] = f"{sum(float(one['volume_mm3']) for one in entry.structures):.3f}"
     row["mean_probability"] = _mean_probability(entry)
     return row
+
+
+def _is_divided(structure: Mapping[str, str]) -> bool:
+    """Whether a volume is told as a part of that of the brain; the brain's own never is."""
+    return structure.get("fraction_of_brain", ABSENT) != ABSENT
 
 
 def _count(entry: Entry, column: str, value: str) -> int:

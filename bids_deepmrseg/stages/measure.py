@@ -20,7 +20,7 @@ def measure(segmented: Segmented, task: Task) -> tuple[StructureMeasures, ...]:
     Parameters
     ----------
     segmented
-        Labels and confidence on the native grid.
+        Labels and confidence on the native grid, and the volume of the brain where it is known.
     task
         Gives the structures and the volumes that adults are known to have.
 
@@ -48,6 +48,7 @@ def measure(segmented: Segmented, task: Task) -> tuple[StructureMeasures, ...]:
     sums = np.bincount(flat, weights=segmented.confidence.ravel(), minlength=n_values)
     at_edge = _indices_on_faces(segmented.dseg)
     _warn_of_unnamed(counts, task)
+    brain_mm3 = brain_volume_mm3(segmented, task)
     return tuple(
         _measures_of(
             label,
@@ -55,9 +56,51 @@ def measure(segmented: Segmented, task: Task) -> tuple[StructureMeasures, ...]:
             summed_probability=float(sums[label.index]),
             voxel_volume_mm3=segmented.grid.voxel_volume_mm3,
             touches_edge=label.index in at_edge,
+            brain_mm3=None if label.index == task.brain else brain_mm3,
         )
         for label in task.labels
     )
+
+
+def brain_volume_mm3(segmented: Segmented, task: Task) -> float | None:
+    """Volume of the brain in a scan.
+
+    Parameters
+    ----------
+    segmented
+        Labels on the native grid, and the volume that another task measured before.
+    task
+        Says which of its labels is the brain, if one is.
+
+    Returns
+    -------
+    float or None
+        That of the task's own brain, or else what was measured before; ``None`` where neither is.
+    """
+    if task.brain is None:
+        return segmented.brain_volume_mm3
+    n_voxels = np.count_nonzero(segmented.dseg == task.brain)
+    return float(n_voxels * segmented.grid.voxel_volume_mm3)
+
+
+def doubts_of_brain(segmented: Segmented, task: Task) -> tuple[str, ...]:
+    """Sentences on why the volume of the brain, if the task measures it, may not be right."""
+    if task.brain is None:
+        return ()
+    doubts = []
+    if task.brain in _indices_on_faces(segmented.dseg):
+        doubts.append(
+            f"the brain that {task.name} found reaches the edge of the scan, where it may be cut: "
+            "its volume may be too small, and fractions of it too large"
+        )
+    volume_ml = (brain_volume_mm3(segmented, task) or 0.0) / MM3_PER_ML
+    adult = next(label.adult_range for label in task.labels if label.index == task.brain)
+    if adult is not None and not adult.low_ml <= volume_ml <= adult.high_ml:
+        doubts.append(
+            f"the brain that {task.name} found has {volume_ml:.0f} ml; adults have "
+            f"{adult.low_ml:g} to {adult.high_ml:g} ml: look at the picture"
+        )
+    return tuple(doubts)
 
 
 def _measures_of(
@@ -67,6 +110,7 @@ def _measures_of(
     summed_probability: float,
     voxel_volume_mm3: float,
     touches_edge: bool,
+    brain_mm3: float | None,
 ) -> StructureMeasures:
     """One structure, from its count and the sum of its voxels' probabilities."""
     volume_mm3 = n_voxels * voxel_volume_mm3
@@ -80,6 +124,7 @@ def _measures_of(
         in_adult_range=None
         if adult is None
         else adult.low_ml <= volume_mm3 / MM3_PER_ML <= adult.high_ml,
+        fraction_of_brain=volume_mm3 / brain_mm3 if brain_mm3 else None,
     )
 
 

@@ -19,9 +19,18 @@ logger = logging.getLogger(__name__)
 COLUMNS_FILE = Path(__file__).parents[1] / "data" / "dseg_columns.json"
 PROVENANCE_KEY = "DeepMRSeg"  # sidecars without this key were not written by this program
 NIFTI_GZ = ".nii.gz"
+BRAIN_LABEL = "brain"
 
 # Where BIDS puts the entities that derivatives add, and the few of raw names that come later.
 ENTITIES_AFTER_SPACE = ("split", "recording", "chunk")
+
+
+@dataclass(frozen=True, slots=True)
+class UsedModel:
+    """A task that others build on, and the digest over the weights that were run for it."""
+
+    task: str
+    model_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +53,13 @@ class Provenance:
         Whether only the first network of the ensemble was run.
     n_islands_removed_voxels
         Voxels of the model grid that lay in islands which cannot be right.
-    located_by, locator_sha256
-        Task that showed where to look, and the digest of its weights; ``None`` for tasks that look
-        at the whole brain.
+    located_by
+        The task that showed where to look, then the one that showed that one, and so on; empty for
+        tasks that look at the whole brain.
+    brain_measured_by
+        The task whose volume of the brain is told; ``None`` where none is.
     doubts
-        Sentences on what was unusual there, though not impossible.
+        Sentences on what was unusual on the way there, though not impossible.
     """
 
     code_version: str
@@ -61,8 +72,8 @@ class Provenance:
     device: str
     fast: bool
     n_islands_removed_voxels: int
-    located_by: str | None = None
-    locator_sha256: str | None = None
+    located_by: tuple[UsedModel, ...] = ()
+    brain_measured_by: UsedModel | None = None
     doubts: tuple[str, ...] = ()
 
 
@@ -105,7 +116,7 @@ def write_case(
     provenance: Provenance,
     output_dir: Path,
 ) -> Path:
-    """Write label map, table and sidecar of a case, and its probabilities where there are any.
+    """Write label map, table and sidecar of a case; probabilities and a brain mask if it has any.
 
     Returns
     -------
@@ -124,12 +135,13 @@ def write_case(
     _check_ours(output_dir, case, "dseg", (".tsv", NIFTI_GZ))
     if segmented.probabilities is not None:
         _write_probabilities(case, segmented, provenance, output_dir)
+    if case.task.brain is not None:
+        _write_brain_mask(case, segmented, provenance, output_dir)
     sidecar = _sidecar(case, provenance, f"{case.task.description}: label map and volumes")
     columns = read_json(COLUMNS_FILE)
     write_json(_sibling(output_dir, case, "dseg", ".json"), {**sidecar, "Manual": False, **columns})
-    write_tsv(
-        _sibling(output_dir, case, "dseg", ".tsv"), tuple(columns), [_row(m) for m in measures]
-    )
+    rows = [_row(one) | _brain_cells(one, segmented.brain_volume_mm3) for one in measures]
+    write_tsv(_sibling(output_dir, case, "dseg", ".tsv"), tuple(columns), rows)
     dtype = np.uint8 if max(label.index for label in case.task.labels) < 256 else np.uint16
     labels = segmented.dseg.astype(dtype)
     write_like(case.scans[0], labels, output_dir / dseg, description=f"{APP_NAME} {case.task.name}")
@@ -173,12 +185,13 @@ def _check_values(
 
 def _check_ours(output_dir: Path, case: Case, suffix: str, extensions: tuple[str, ...]) -> None:
     """Refuse to replace files whose sidecar does not say that this program wrote them."""
-    sidecar = _sibling(output_dir, case, suffix, ".json")
-    there = [
-        file
-        for file in (sidecar, *(_sibling(output_dir, case, suffix, e) for e in extensions))
-        if file.exists() or file.is_symlink()
-    ]
+    files = tuple(_sibling(output_dir, case, suffix, extension) for extension in extensions)
+    _check_files_ours(_sibling(output_dir, case, suffix, ".json"), files)
+
+
+def _check_files_ours(sidecar: Path, files: tuple[Path, ...]) -> None:
+    """As :func:`_check_ours`, of one sidecar and what it belongs to."""
+    there = [file for file in (sidecar, *files) if file.exists() or file.is_symlink()]
     if there and not (sidecar.is_file() and PROVENANCE_KEY in read_json(sidecar)):
         raise OutputError(
             f"{there[0]} exists and was not written by {APP_NAME} (its sidecar does not say so); "
@@ -214,20 +227,31 @@ def _sidecar(case: Case, provenance: Provenance, description: str) -> dict[str, 
             "Device": provenance.device,
             "Fast": provenance.fast,
             "IslandsRemovedVoxels": provenance.n_islands_removed_voxels,
-            **_location(provenance),
+            "LocatedBy": [_model(used) for used in provenance.located_by],
+            "BrainMeasuredBy": _model(brain) if (brain := provenance.brain_measured_by) else None,
+            "Doubts": list(provenance.doubts),
         },
     }
 
 
-def _location(provenance: Provenance) -> dict[str, JsonValue]:
-    """What a sidecar says of the task that showed where to look, if there was one."""
-    if provenance.located_by is None:
-        return {}
-    return {
-        "LocatedBy": provenance.located_by,
-        "LocatorModelSHA256": provenance.locator_sha256,
-        "LocatorDoubts": list(provenance.doubts),
-    }
+def _model(used: UsedModel) -> dict[str, JsonValue]:
+    """What a sidecar says of another task that was run before."""
+    return {"Task": used.task, "ModelSHA256": used.model_sha256}
+
+
+def _write_brain_mask(
+    case: Case, segmented: Segmented, provenance: Provenance, output_dir: Path
+) -> None:
+    """Write the brain as a mask of its own, under the name by which BIDS readers look for one."""
+    mask, sidecar = (
+        output_dir / derivative_path(case, suffix="mask", extension=ending, label=BRAIN_LABEL)
+        for ending in (NIFTI_GZ, ".json")
+    )
+    _check_files_ours(sidecar, (mask,))
+    told = _sidecar(case, provenance, "The brain: 1 where it is, 0 elsewhere")
+    write_json(sidecar, {**told, "Type": "Brain"})
+    inside = (segmented.dseg == case.task.brain).astype(np.uint8)
+    write_like(case.scans[0], inside, mask, description=f"{APP_NAME} {case.task.name}")
 
 
 def _write_probabilities(
@@ -263,6 +287,15 @@ def _row(one: StructureMeasures) -> dict[str, str]:
         "mean_probability": f"{one.mean_probability:.4f}" if known else ABSENT,
         "touches_edge": _yes_or_no(one.touches_edge),
         "in_adult_range": _yes_or_no(one.in_adult_range),
+    }
+
+
+def _brain_cells(one: StructureMeasures, brain_mm3: float | None) -> dict[str, str]:
+    """The volume of the brain, and a structure's part of it, as cells of the table."""
+    fraction = one.fraction_of_brain
+    return {
+        "brain_mm3": ABSENT if brain_mm3 is None else f"{brain_mm3:.3f}",
+        "fraction_of_brain": ABSENT if fraction is None else f"{fraction:.8f}",
     }
 
 

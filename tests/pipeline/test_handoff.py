@@ -20,7 +20,7 @@ from bids_deepmrseg.pipeline.handoff import (
     save_segmented,
 )
 from bids_deepmrseg.stages.measure import measure
-from bids_deepmrseg.stages.write import Provenance
+from bids_deepmrseg.stages.write import Provenance, UsedModel
 from tests.makers import make_case, make_grid, make_segmented, make_task
 
 
@@ -40,14 +40,32 @@ def test_labels_confidence_grid_and_probabilities_come_back(
         np.testing.assert_array_equal(back.probabilities, segmented.probabilities)
 
 
+def test_landmarks_and_the_volume_of_the_brain_come_back(tmp_path: Path) -> None:
+    segmented = make_segmented(make_grid("odd"), make_task())
+    save_segmented(segmented, tmp_path / "s.npz")
+    bare = load_segmented(tmp_path / "s.npz")
+    assert (bare.landmarks, bare.brain_volume_mm3) == (None, None)
+    np.testing.assert_array_equal(bare.shown, segmented.dseg)
+    landmarks = np.where(segmented.dseg == 2, 9, 0).astype(np.uint16)
+    told = replace(segmented, landmarks=landmarks, brain_volume_mm3=1234.5678901)
+    save_segmented(told, tmp_path / "s.npz")
+    back = load_segmented(tmp_path / "s.npz")
+    np.testing.assert_array_equal(back.dseg, segmented.dseg)
+    np.testing.assert_array_equal(back.shown, landmarks)
+    assert str(back.shown.dtype) == "uint16"
+    assert back.brain_volume_mm3 == 1234.5678901
+
+
 def test_measures_come_back_also_of_a_structure_without_voxels(tmp_path: Path) -> None:
     task = make_task()
-    segmented = make_segmented(make_grid(), task)
+    segmented = replace(make_segmented(make_grid(), task), brain_volume_mm3=1e5)
     segmented.dseg[segmented.dseg == 2] = 0
     measures = measure(segmented, task)
     save_measures(measures, tmp_path / "m.json")
     left, right, middle = load_measures(tmp_path / "m.json", task)
     assert (left, middle) == (measures[0], measures[2])
+    assert left.fraction_of_brain == pytest.approx(0.02048)
+    assert right.fraction_of_brain == 0.0
     assert math.isnan(right.mean_probability)
     assert replace(right, mean_probability=0) == replace(measures[1], mean_probability=0)
 
@@ -64,8 +82,8 @@ def test_provenance_comes_back(tmp_path: Path) -> None:
         device="cuda:1",
         fast=True,
         n_islands_removed_voxels=5,
-        located_by="tiny",
-        locator_sha256="cd",
+        located_by=(UsedModel("tiny", "cd"), UsedModel("whole", "ef")),
+        brain_measured_by=UsedModel("whole", "ef"),
         doubts=("it is small",),
     )
     save_provenance(provenance, tmp_path / "p.json")
@@ -83,7 +101,12 @@ def test_provenance_that_an_earlier_version_left_in_a_work_folder_is_taken_over(
     }
     (tmp_path / "p.json").write_text(json.dumps(earlier), encoding="utf-8")
     back = load_provenance(tmp_path / "p.json")
-    assert (back.model_sha256, back.located_by, back.doubts) == ("x", None, ())
+    assert (back.model_sha256, back.located_by, back.doubts) == ("x", (), ())
+    located = {**earlier, "located_by": "tiny", "locator_sha256": "cd", "doubts": ["it is small"]}
+    (tmp_path / "p.json").write_text(json.dumps(located), encoding="utf-8")
+    back = load_provenance(tmp_path / "p.json")
+    assert (back.located_by, back.doubts) == ((UsedModel("tiny", "cd"),), ("it is small",))
+    assert back.brain_measured_by is None
 
 
 def test_a_node_that_works_notes_its_duration(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.errors import InputDataError, NothingToDoError
-from bids_deepmrseg.files import read_json, read_tsv
+from bids_deepmrseg.files import read_json, read_tsv, write_tsv
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.records import Case, Outcome
 from bids_deepmrseg.stages.aggregate import aggregate, slug
@@ -29,11 +29,20 @@ PROVENANCE = Provenance(
 )
 
 
-def add_result(folder: Path, scan: str, task_name: str = "tiny") -> Case:
+def add_result(
+    folder: Path,
+    scan: str,
+    task_name: str = "tiny",
+    *,
+    brain_mm3: float | None = None,
+    measures_brain: bool = False,
+) -> Case:
     """Write a result of a scan into ``folder/out``."""
     bids_dir = make_dataset(folder / "bids", [scan])
-    case = make_case(bids_dir, scan, task=make_task(task_name))
+    task = replace(make_task(task_name), brain=7 if measures_brain else None)
+    case = make_case(bids_dir, scan, task=task)
     segmented = make_segmented(read_grid(case.scans[0]), case.task)
+    segmented = replace(segmented, brain_volume_mm3=2048.0 if measures_brain else brain_mm3)
     measures = measure(segmented, case.task)
     write_case(case, segmented, measures, PROVENANCE, folder / "out")
     return case
@@ -115,9 +124,62 @@ def test_the_long_table_has_a_row_per_scan_and_structure(tmp_path: Path) -> None
     assert rows[3]["volume_mm3"] == "n/a"
 
 
+def test_volumes_stand_beside_their_part_of_the_brain(tmp_path: Path) -> None:
+    add_result(tmp_path, "sub-01_T1w.nii.gz", brain_mm3=8192.0)
+    add_result(tmp_path, "sub-02_T1w.nii.gz")
+    divided, raw = rows_of(tmp_path)
+    assert divided["brain_mm3"] == "8192.000"
+    assert divided["left_blob_mm3"] == "2048.000"
+    assert divided["left_blob_per_brain"] == "0.25000000"
+    assert (raw["brain_mm3"], raw["left_blob_per_brain"]) == ("n/a", "n/a")
+    assert raw["left_blob_mm3"] == "2048.000"
+    rows = rows_of(tmp_path, "group_volumes.tsv")
+    told = [(row["brain_mm3"], row["fraction_of_brain"]) for row in rows]
+    assert told == [("8192.000", "0.25000000")] * 3 + [("n/a", "n/a")] * 3
+
+
+def test_the_brain_is_not_divided_by_itself(tmp_path: Path) -> None:
+    add_result(tmp_path, "sub-01_T1w.nii.gz", measures_brain=True)
+    (row,) = rows_of(tmp_path)
+    assert row["brain_mm3"] == row["middle_blob_mm3"] == "2048.000"
+    assert row["left_blob_per_brain"] == "1.00000000"
+    assert "middle_blob_per_brain" not in row
+
+
+def test_a_task_that_knows_no_brain_is_told_what_others_found_in_the_same_scan(
+    tmp_path: Path,
+) -> None:
+    add_result(tmp_path, "sub-01_T1w.nii.gz", "alone")
+    add_result(tmp_path, "sub-02_T1w.nii.gz", "alone")
+    add_result(tmp_path, "sub-01_T1w.nii.gz", "whole", measures_brain=True)
+    first, second = rows_of(tmp_path, "group_alone.tsv")
+    assert (first["brain_mm3"], first["left_blob_per_brain"]) == ("2048.000", "1.00000000")
+    assert (second["brain_mm3"], second["left_blob_per_brain"]) == ("n/a", "n/a")
+    add_result(tmp_path, "sub-01_T1w.nii.gz", "other", brain_mm3=4096.0)
+    first, _ = rows_of(tmp_path, "group_alone.tsv")
+    assert first["brain_mm3"] == "n/a"  # the two disagree
+
+
+def test_without_any_brain_no_column_is_empty_for_its_sake(tmp_path: Path) -> None:
+    add_result(tmp_path, "sub-01_T1w.nii.gz")
+    (row,) = rows_of(tmp_path)
+    assert row["brain_mm3"] == "n/a"
+    assert not [column for column in row if column.endswith("_per_brain")]
+
+
+def test_tables_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
+    add_result(tmp_path, "sub-01_T1w.nii.gz")
+    (table,) = (tmp_path / "out").rglob("*_dseg.tsv")
+    columns, rows = read_tsv(table)
+    earlier = [column for column in columns if "brain" not in column]
+    write_tsv(table, earlier, rows)
+    (row,) = rows_of(tmp_path)
+    assert (row["left_blob_mm3"], row["brain_mm3"]) == ("2048.000", "n/a")
+
+
 def test_every_task_has_a_table_and_every_column_is_explained(tmp_path: Path) -> None:
     add_result(tmp_path, "sub-01_T1w.nii.gz", "tiny")
-    add_result(tmp_path, "sub-01_T1w.nii.gz", "other")
+    add_result(tmp_path, "sub-01_T1w.nii.gz", "other", brain_mm3=8192.0)
     tables = aggregate(tmp_path / "out")
     assert [table.name for table in tables] == [
         "group_other.tsv",

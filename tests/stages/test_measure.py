@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from bids_deepmrseg.errors import GeometryError
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Segmented
-from bids_deepmrseg.stages.measure import measure
+from bids_deepmrseg.stages.measure import brain_volume_mm3, doubts_of_brain, measure
 from tests.makers import GEOMETRIES, make_grid, make_segmented, make_task
 
 TASK = make_task(indices=(1, 2, 3))
@@ -80,6 +81,46 @@ def test_an_index_without_a_name_is_told(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.WARNING):
         measure(segmented_of(dseg, grid), TASK)
     assert "without a name: [77]" in caplog.text
+
+
+def test_fractions_are_of_the_brain_that_was_measured_before() -> None:
+    grid = make_grid()
+    segmented = make_segmented(grid, TASK)
+    assert {one.fraction_of_brain for one in measure(segmented, TASK)} == {None}
+    told = replace(segmented, brain_volume_mm3=4096.0)
+    assert brain_volume_mm3(told, TASK) == 4096.0
+    fractions = [one.fraction_of_brain for one in measure(told, TASK)]
+    assert fractions == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_a_task_that_measures_the_brain_trusts_its_own() -> None:
+    task = replace(TASK, brain=3)
+    told = replace(make_segmented(make_grid(), task), brain_volume_mm3=1.0)
+    assert brain_volume_mm3(told, task) == pytest.approx(2048.0)
+    left, right, brain = measure(told, task)
+    assert (left.fraction_of_brain, right.fraction_of_brain) == (1.0, 1.0)
+    assert brain.fraction_of_brain is None
+
+
+def test_nothing_is_divided_by_a_brain_that_was_not_found() -> None:
+    task = replace(TASK, brain=3)
+    segmented = make_segmented(make_grid(), task)
+    segmented.dseg[segmented.dseg == 3] = 0
+    assert brain_volume_mm3(segmented, task) == 0.0
+    assert {one.fraction_of_brain for one in measure(segmented, task)} == {None}
+
+
+def test_a_brain_that_may_be_cut_or_is_no_adults_is_doubted() -> None:
+    segmented = make_segmented(make_grid(), TASK)
+    assert doubts_of_brain(segmented, TASK) == ()
+    task = replace(TASK, brain=1)  # its adult range is 1 to 50 ml
+    assert doubts_of_brain(segmented, task) == ()
+    segmented.dseg[0, 3, 3] = 1
+    (cut,) = doubts_of_brain(segmented, task)
+    assert "the brain that tiny found reaches the edge of the scan" in cut
+    segmented.dseg[:] = 1
+    _, large = doubts_of_brain(segmented, task)
+    assert "has 5161 ml; adults have 1 to 50 ml: look at the picture" in large
 
 
 def test_labels_off_their_grid_are_refused() -> None:

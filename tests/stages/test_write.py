@@ -12,7 +12,13 @@ from bids_deepmrseg.files import read_json, read_tsv
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.stages.measure import measure
-from bids_deepmrseg.stages.write import Provenance, check_written, derivative_path, write_case
+from bids_deepmrseg.stages.write import (
+    Provenance,
+    UsedModel,
+    check_written,
+    derivative_path,
+    write_case,
+)
 from bids_deepmrseg.tasks import Task
 from tests.makers import GEOMETRIES, make_case, make_dataset, make_segmented, make_task, open_nifti
 
@@ -37,13 +43,16 @@ def make_written(
     geometry: str = "RAS",
     task: Task | None = None,
     probabilities: bool = False,
+    brain_mm3: float | None = None,
+    provenance: Provenance = PROVENANCE,
 ) -> tuple[Case, Segmented, Path]:
     """A case that was written to ``folder/out``, and its label map."""
     case = make_case(make_dataset(folder / "bids", {scan: geometry}), scan, task=task)
     grid = read_grid(case.scans[0])
     segmented = make_segmented(grid, case.task, probabilities=probabilities)
+    segmented = replace(segmented, brain_volume_mm3=brain_mm3)
     measures = measure(segmented, case.task)
-    dseg = write_case(case, segmented, measures, PROVENANCE, folder / "out")
+    dseg = write_case(case, segmented, measures, provenance, folder / "out")
     return case, segmented, folder / "out" / dseg
 
 
@@ -114,11 +123,66 @@ def test_the_table_holds_a_row_per_structure_with_what_was_measured(tmp_path: Pa
         "mapping": "9",
         "volume_mm3": "2048.000",
         "n_voxels": "32",
+        "brain_mm3": "n/a",
+        "fraction_of_brain": "n/a",
         "mean_probability": "0.7500",
         "touches_edge": "false",
         "in_adult_range": "true",
     }
     assert rows[1]["in_adult_range"] == "n/a"
+
+
+def test_the_table_holds_the_volume_of_the_brain_and_each_part_of_it(tmp_path: Path) -> None:
+    _, _, dseg = make_written(tmp_path, brain_mm3=3e6)
+    rows = read_tsv(Path(str(dseg).replace(".nii.gz", ".tsv")))[1]
+    assert [(row["brain_mm3"], row["fraction_of_brain"]) for row in rows] == [
+        ("3000000.000", "0.00068267")
+    ] * 3
+
+
+def test_the_sidecar_tells_every_model_that_was_built_on(tmp_path: Path) -> None:
+    part, whole = UsedModel("part", "cd"), UsedModel("whole", "ef")
+    provenance = replace(
+        PROVENANCE, located_by=(part, whole), brain_measured_by=whole, doubts=("it is small",)
+    )
+    _, _, dseg = make_written(tmp_path, provenance=provenance)
+    told = read_json(Path(str(dseg).replace(".nii.gz", ".json")))["DeepMRSeg"]
+    assert isinstance(told, dict)
+    assert told["LocatedBy"] == [
+        {"Task": "part", "ModelSHA256": "cd"},
+        {"Task": "whole", "ModelSHA256": "ef"},
+    ]
+    assert told["BrainMeasuredBy"] == {"Task": "whole", "ModelSHA256": "ef"}
+    assert told["Doubts"] == ["it is small"]
+
+
+def test_the_brain_is_also_written_as_a_mask(tmp_path: Path) -> None:
+    _, segmented, dseg = make_written(tmp_path, task=replace(make_task(), brain=7))
+    file = dseg.with_name("sub-01_space-T1w_seg-tiny_label-brain_mask.nii.gz")
+    mask, image = open_nifti(file), open_nifti(dseg)
+    np.testing.assert_array_equal(np.asanyarray(mask.dataobj), segmented.dseg == 7)
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    assert mask.get_data_dtype() == np.uint8
+    sidecar = read_json(Path(str(file).replace(".nii.gz", ".json")))
+    assert sidecar["Type"] == "Brain"
+    assert sidecar["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
+
+
+def test_a_task_that_does_not_measure_the_brain_writes_no_mask(tmp_path: Path) -> None:
+    make_written(tmp_path)
+    assert not list((tmp_path / "out").rglob("*_mask.*"))
+
+
+def test_a_mask_of_someone_else_is_left_as_it_is(tmp_path: Path) -> None:
+    theirs = (
+        tmp_path / "out" / "sub-01" / "anat" / "sub-01_space-T1w_seg-tiny_label-brain_mask.json"
+    )
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"Type": "Brain"}', encoding="utf-8")
+    with pytest.raises(OutputError, match="was not written by deepmrseg"):
+        make_written(tmp_path, task=replace(make_task(), brain=7))
+    assert theirs.read_text(encoding="utf-8") == '{"Type": "Brain"}'
+    assert [file.name for file in theirs.parent.iterdir()] == [theirs.name]
 
 
 def test_the_sidecar_tells_source_model_and_columns(tmp_path: Path) -> None:
