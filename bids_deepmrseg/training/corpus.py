@@ -42,6 +42,7 @@ HEAD_MARGIN_VOXELS = 12
 HEAD_HEIGHT_VOXELS = 224  # from above the vertex down to the neck
 
 Kind = Literal["stripped", "surrounded", "synthetic"]
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +253,13 @@ def _whole(
         return grid, Head(torch.from_numpy(volumes[0]), torch.from_numpy(native))
     if generator is None:
         raise TrainingError("only a labelled scan can be taken as it is")
-    head = near_labels(_raw_head(variant, task, head_numbers, generator))
+    raw, spacing_mm = _raw_head(variant, task, head_numbers, generator)
+    head = near_labels(raw, spacing_mm)
     shape = (head.image.shape[0], head.image.shape[1], head.image.shape[2])
     field = random_field(shape, generator)
     image = _degrade(warp(head.image, field, labels=False), generator)
     classes = warp(head.classes, field, labels=True)
-    return Grid(shape, np.eye(4)), Head(image, classes)
+    return Grid(shape, np.diag([*spacing_mm, 1.0])), Head(image, classes)
 
 
 def _randomised(
@@ -267,7 +269,7 @@ def _randomised(
     generator: torch.Generator,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """A head of random shape, surroundings and resolution, prepared as the app would."""
-    head = _raw_head(variant, task, head_numbers, generator)
+    head, spacing_mm = _raw_head(variant, task, head_numbers, generator)
     shape = (head.image.shape[0], head.image.shape[1], head.image.shape[2])
     field = random_field(shape, generator)
     image = warp(head.image, field, labels=False)
@@ -275,7 +277,7 @@ def _randomised(
     if variant.kind != "stripped" and uniform(0, 1, generator) < DEFACED_SHARE:
         image = deface(image, generator)
     image = _degrade(image, generator)
-    grid = Grid(shape, np.eye(4))
+    grid = Grid(shape, np.diag([*spacing_mm, 1.0]))
     prepared = prepare_volumes((image.numpy(),), grid, task)
     return prepared.channels, place_classes(classes, prepared.placement, task.n_classes)
 
@@ -285,37 +287,40 @@ def _raw_head(
     task: Task,
     head_numbers: tuple[tuple[int, ...], ...],
     generator: torch.Generator,
-) -> Head:
-    """Image and classes before deformation, on a cubic RAS+ grid of 1 mm."""
+) -> tuple[Head, Spacing]:
+    """Image and classes before deformation, axes running R, A, S, and their voxels' edges."""
     if variant.scan is None:
-        label_map = _read_head_map(variant.head_map)
+        label_map, spacing_mm = _read_head_map(variant.head_map)
         classes = torch.from_numpy(classes_of(label_map.numpy(), head_numbers))
         image = paint(label_map, generator)
         if uniform(0, 1, generator) < STRIPPED_SHARE:
             image = strip(image, label_map, generator)
-        return Head(image, classes)
+        return Head(image, classes), spacing_mm
     volumes, native_classes, grid = _read_labelled(variant.scan, task)
-    image = torch.from_numpy(np.ascontiguousarray(to_ras(volumes[0], grid)[0])).float()
+    turned, turn = to_ras(volumes[0], grid)
+    spacing_mm = turn.turned.spacing_mm
+    image = torch.from_numpy(np.ascontiguousarray(turned)).float()
     classes = torch.from_numpy(np.ascontiguousarray(to_ras(native_classes, grid)[0]))
     if variant.head_map is None:
-        return Head(image / image[image > 0].median(), classes)
-    around, first = surround(image, _read_head_map(variant.head_map), generator)
+        return Head(image / image[image > 0].median(), classes), spacing_mm
+    around, first = surround(image, _read_head_map(variant.head_map)[0], generator)
     full = torch.zeros(around.shape, dtype=torch.uint8)
     i, j, k = (slice(int(f), int(f) + n) for f, n in zip(first, classes.shape, strict=True))
     full[i, j, k] = classes
-    return Head(around, full)
+    return Head(around, full), spacing_mm
 
 
-def _read_head_map(file: Path | None) -> Tensor:
-    """A whole-head label map turned to RAS+, int64."""
+def _read_head_map(file: Path | None) -> tuple[Tensor, Spacing]:
+    """A whole-head label map turned to RAS+, int64, and the edges of its voxels."""
     if file is None:
         raise TrainingError("a synthetic head needs a label map")
     values, grid = read_label_map(file)
-    turned = np.asarray(to_ras(values, grid)[0])
+    turned, turn = to_ras(values, grid)
     box = crop_to(turned > 0, margin=HEAD_MARGIN_VOXELS)
     i, j, k = box.slices
     above_neck = slice(max(k.start, k.stop - HEAD_HEIGHT_VOXELS), k.stop)
-    return torch.from_numpy(np.ascontiguousarray(turned[i, j, above_neck])).long()
+    cut = torch.from_numpy(np.ascontiguousarray(turned[i, j, above_neck])).long()
+    return cut, turn.turned.spacing_mm
 
 
 def _degrade(image: Tensor, generator: torch.Generator) -> Tensor:

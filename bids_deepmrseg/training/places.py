@@ -1,5 +1,7 @@
 """Places cut out of labelled scans, as the app cuts them out of scans without labels."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,9 +16,10 @@ from bids_deepmrseg.training.synthesis import Head
 NEAR_MM = 32.0  # kept around all labels: the margin of a place, and what a warp may bring into it
 
 
-def near_labels(head: Head) -> Head:
-    """A head cut down to what lies near its labels; its voxels are cubes of 1 mm."""
-    i, j, k = crop_to(head.classes.numpy() > 0, margin=round(NEAR_MM)).slices
+def near_labels(head: Head, spacing_mm: tuple[float, float, float]) -> Head:
+    """A head cut down to what lies near its labels, along coarser axes to somewhat more."""
+    margin = math.ceil(NEAR_MM / min(spacing_mm))
+    i, j, k = crop_to(head.classes.numpy() > 0, margin=margin).slices
     return Head(head.image[i, j, k].contiguous(), head.classes[i, j, k].contiguous())
 
 

@@ -52,7 +52,7 @@ def test_a_corpus_is_made_once_and_the_same_again(tmp_path: Path) -> None:
     maps = (make_head_map(tmp_path / "maps" / "head-1_dseg.nii.gz"),)
     variants = plan_corpus(labelled, maps, RECIPE, seed=1)
     assert [v.kind for v in variants] == ["stripped", "stripped", "surrounded", "synthetic"]
-    numbers = (17, 53, 4)
+    numbers = ((17,), (53,), (4,))
     assert len(list(build_corpus(variants, TASK, numbers, tmp_path / "a", n_procs=1))) == 4
     assert list(build_corpus(variants, TASK, numbers, tmp_path / "a", n_procs=1)) == []
     list(build_corpus(variants, TASK, numbers, tmp_path / "b", n_procs=2))
@@ -63,6 +63,22 @@ def test_a_corpus_is_made_once_and_the_same_again(tmp_path: Path) -> None:
         assert np.array_equal(one.image, other.image), one.name
         assert np.array_equal(one.classes, other.classes), one.name
         assert one.classes.any(), one.name
+
+
+@pytest.mark.parametrize("spacing_mm", [4.0, 6.0])
+def test_every_variant_shows_the_person_in_its_size(tmp_path: Path, spacing_mm: float) -> None:
+    """Scans of 4 mm, whatever the voxels of the task: warps change lengths by 12 % at most."""
+    task = make_task(spacing_mm=spacing_mm)
+    labelled = find_labelled(make_labelled(tmp_path / "labelled", ("sub-1",)), task)
+    maps = (make_head_map(tmp_path / "maps" / "head-1_dseg.nii.gz"),)
+    recipe = Recipe(name="tiny", n_stripped=3, n_surrounded=2)
+    variants = plan_corpus(labelled, maps, recipe, seed=1)
+    list(build_corpus(variants, task, ((17,), (53,), (4,)), tmp_path / "corpus", n_procs=1))
+    first, *others = load_corpus(variants, tmp_path / "corpus")
+    assert [other.kind for other in others] == ["stripped"] * 2 + ["surrounded"] * 2
+    for other in others:
+        ratio = np.count_nonzero(other.classes) / np.count_nonzero(first.classes)
+        assert 0.85**3 < ratio < 1.15**3, other.name
 
 
 def test_a_mask_is_the_one_label_of_its_task(tmp_path: Path) -> None:
@@ -105,4 +121,9 @@ def test_a_label_that_no_map_shows_is_named() -> None:
 
 def test_label_numbers_become_classes_in_task_order() -> None:
     values = np.array([[0, 7, 2], [1, 99, 7]])
-    assert classes_of(values, (1, 2, 7)).tolist() == [[0, 3, 2], [1, 0, 3]]
+    assert classes_of(values, ((1,), (2,), (7,))).tolist() == [[0, 3, 2], [1, 0, 3]]
+
+
+def test_a_class_may_have_many_numbers_and_what_comes_later_is_cut_out_of_it() -> None:
+    values = np.array([[0, 10, 11], [12, 99, 49]])
+    assert classes_of(values, ((10, 11, 12, 49), (11,), (49, 50))).tolist() == [[0, 1, 2], [1, 0, 3]]
