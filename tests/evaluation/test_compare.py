@@ -15,6 +15,7 @@ from bids_deepmrseg.evaluation.compare import (
     reference_numbers,
 )
 from bids_deepmrseg.evaluation.results import Result
+from bids_deepmrseg.evaluation.whole import Models
 from bids_deepmrseg.imaging.nifti import read_scan, write_like
 from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
 from bids_deepmrseg.stages.prepare import prepare
@@ -51,8 +52,7 @@ def run(
         folder,
         dataset="made",
         freesurfer=False,
-        device="cpu",
-        fast=False,
+        models=Models(models_dir=None, device="cpu"),
         on_scan=on_scan,
     )
 

@@ -9,6 +9,7 @@ import pytest
 from bids_deepmrseg.errors import InputDataError
 from bids_deepmrseg.evaluation.ensembles import compare_ensembles
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, Identity, Result
+from bids_deepmrseg.evaluation.whole import Models
 from bids_deepmrseg.imaging.nifti import read_label_map
 from bids_deepmrseg.network.weights import read_record, write_record
 from bids_deepmrseg.selection.labelled import find_labelled
@@ -19,6 +20,7 @@ from tests.makers import make_model_folder, make_task, open_nifti, write_nifti
 from tests.training.corpora import make_labelled
 
 TASK = make_task()
+MODELS = Models(models_dir=None, device="cpu")
 WHO = Identity(
     dataset="made-up", network="deepmrseg", ensemble="", repeat=2, fold=3, subject="", scan=""
 )
@@ -28,7 +30,7 @@ def _compare(tmp_path: Path, *, views: tuple[str, ...]) -> dict[str, list[Result
     folder = make_model_folder(tmp_path / "models", TASK, views=views)
     scans = find_labelled(make_labelled(tmp_path / "labelled", ("sub-1", "sub-2")), TASK)
     rows: dict[str, list[Result]] = {}
-    for row in compare_ensembles(scans, folder, WHO, device="cpu"):
+    for row in compare_ensembles(scans, folder, WHO, MODELS):
         rows.setdefault(row.ensemble, []).append(row)
     return rows
 
@@ -68,4 +70,4 @@ def test_a_reference_on_another_grid_is_refused(tmp_path: Path) -> None:
     image = open_nifti(scans[0].reference)
     write_nifti(scans[0].reference, np.asanyarray(image.dataobj)[:-1], image.affine)
     with pytest.raises(InputDataError, match="not on the grid"):
-        list(compare_ensembles(scans, folder, WHO, device="cpu"))
+        list(compare_ensembles(scans, folder, WHO, MODELS))

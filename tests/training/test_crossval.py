@@ -92,6 +92,8 @@ def _protocol(
         reference="dseg",
         head_maps_dir=None,
         excluded=(),
+        excluded_maps=(),
+        locator=None,
         corpus_dir=root / "corpus",
         output_dir=root / output,
         card=DataCard("made-up heads", "CC0", "nobody"),
