@@ -100,7 +100,8 @@ def load_networks(folder: Path, device: str) -> list[Network]:
 def _answer(network: Network, channels: Field, task: Task) -> Answer:
     """What one network says of a scan, and of its mirror image where the view can be flipped."""
     straight = network.predict(channels)
-    if network.view == "sagittal":  # its slices look alike from both sides
+    # sagittal slices look alike from both sides; places cut from scans all show one side
+    if network.view == "sagittal" or task.is_cut_from_scans:
         return Answer(network.view, straight, None)
     mirrored = network.predict(np.ascontiguousarray(channels[:, ::-1]))
     return Answer(network.view, straight, mirrored[list(task.mirror_classes), ::-1])
