@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bids_deepmrseg.cli import crossval
+from bids_deepmrseg.cli import crossval, quality
 from bids_deepmrseg.errors import DeepMRSegError
 
 
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     crossval.add_ensemble(
         verbs.add_parser("ensemble", help="make one model of many folds' networks")
     )
+    quality.add_damage(verbs.add_parser("damage", help="segment held-out scans, damaged"))
     record = verbs.add_parser("record", help="write means of results into a model's record")
     record.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
     record.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="model folder")
@@ -149,6 +150,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "crossval": crossval.crossval,
     "merge": crossval.merge,
     "ensemble": crossval.ensemble,
+    "damage": quality.damage,
 }
 
 

@@ -41,7 +41,7 @@ def winners(probabilities: Field, groups: Groups) -> Winners:
 def label_probability(probabilities: Field, group: Sequence[int]) -> Field:
     """``(I, J, K)`` sum of the classes that one label is made of."""
     first, *others = group
-    total = probabilities[first]
+    total: Field = probabilities[first]
     for number in others:
         total = total + probabilities[number]
     return total
@@ -78,7 +78,8 @@ def mean_agreement(
     summed = np.where(known, dice, 0).sum(axis=0)
     n_known = known.sum(axis=0)
     mean = np.full(n_labels, math.nan)
-    return np.divide(summed, n_known, out=mean, where=n_known > 0)
+    np.divide(summed, n_known, out=mean, where=n_known > 0)
+    return mean
 
 
 def _dice(one: Winners, other: Winners, n_labels: int) -> npt.NDArray[np.float64]:
@@ -87,7 +88,8 @@ def _dice(one: Winners, other: Winners, n_labels: int) -> npt.NDArray[np.float64
     sizes = (np.bincount(each, minlength=n_labels + 1)[1:] for each in (one, other))
     summed = np.sum(list(sizes), axis=0)
     dice = np.full(n_labels, math.nan)
-    return np.divide(2.0 * both, summed, out=dice, where=summed > 0)
+    np.divide(2.0 * both, summed, out=dice, where=summed > 0)
+    return dice
 
 
 def soft_dice(probability: Field, mask: Mask) -> float:

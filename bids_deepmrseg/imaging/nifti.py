@@ -206,6 +206,26 @@ def write_like(
     _check_written(file, grid, data)
 
 
+def write_scan(scan: Scan, file: Path) -> Path:
+    """Write a scan that no file has the grid of; its affine is sform and qform.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    image = nib.Nifti1Image(scan.data, scan.grid.affine)
+    image.set_sform(scan.grid.affine, code="scanner")
+    image.set_qform(scan.grid.affine, code="scanner")
+    image.header.set_xyzt_units(xyz="mm")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, file)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error}") from error
+    return file
+
+
 def _header_for(
     source: nib.Nifti1Image, data: npt.NDArray[np.generic], description: str
 ) -> nib.Nifti1Header:
