@@ -205,22 +205,33 @@ def task_toml(task: Task) -> str:
     ]
     if task.field_of_view_mm is not None:
         lines.append(f"field_of_view_mm = {json.dumps(task.field_of_view_mm)}")
+    if task.brain is not None:
+        lines.append(f"brain = {task.brain}")
     if task.region is not None:
         lines += _region_toml(task.region)
     for label in task.labels:
-        lines += ["", "[[labels]]", f"index = {label.index}", f'name = "{label.name}"']
-        lines += [f'abbreviation = "{label.abbreviation}"', f'color = "{label.color}"']
-        lines += [f"mapping = {label.mapping}", f"mirror = {label.mirror}"]
-        if label.adult_range is not None:
-            low, high = label.adult_range.low_ml, label.adult_range.high_ml
-            lines.append(f"adult_range_ml = [{low}, {high}]")
+        lines += ["", "[[labels]]", *_label_toml(label)]
+    for landmark in task.landmarks:
+        lines += ["", "[[landmarks]]", *_label_toml(landmark), f"part_of = {landmark.part_of}"]
     return "\n".join(lines) + "\n"
+
+
+def _label_toml(label: Label) -> list[str]:
+    """The lines of a label's table."""
+    lines = [f"index = {label.index}", f'name = "{label.name}"']
+    lines += [f'abbreviation = "{label.abbreviation}"', f'color = "{label.color}"']
+    lines += [f"mapping = {label.mapping}", f"mirror = {label.mirror}"]
+    if label.adult_range is not None:
+        low, high = label.adult_range.low_ml, label.adult_range.high_ml
+        lines.append(f"adult_range_ml = [{low}, {high}]")
+    return lines
 
 
 def _region_toml(region: Region) -> list[str]:
     """The lines of a region's tables."""
     lines = ["", "[region]", f'task = "{region.task}"']
     lines.append(f"margin_mm = {json.dumps(region.margin_mm)}")
+    lines += [f"largest_mm = {region.largest_mm}", f'trained_on = "{region.trained_on}"']
     if region.parted_along is not None:
         lines.append(f'parted_along = "{region.parted_along}"')
     for place in region.places:

@@ -1,5 +1,6 @@
-"""Makers of a task that works on two places, and of networks that find them by their brightness."""
+"""Makers of tasks that work on two places, and of networks that find them by their brightness."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ TISSUE = 130.0
 # sees one side tells front (the middle two) from back (the outer two)
 BRIGHTNESS = {"left": (2.0, 2.4), "right": (3.2, 2.8)}
 FRONT_AT, FRONT_HALF_WIDTH = 2.6, 0.4
+# networks' borders between what is dark, brain, left and right
+BRAIN_FROM, LEFT_FROM = 0.7, 1.6
+RIGHT_FROM = (BRIGHTNESS["left"][1] + BRIGHTNESS["right"][1]) / 2
 LOCATED = ("RAS", "LAS", "LPS", "LIA", "oblique")  # of 4 mm: no value is mixed of two
 
 
@@ -76,6 +80,44 @@ def make_region_task(name: str = "part", *, located_by: str = "tiny") -> Task:
     )
 
 
+def make_brain_task() -> Task:
+    """The first task of a chain: all that is bright, and two blobs in it as landmarks."""
+    task = make_task("whole")
+    left, right, middle = task.labels
+    return replace(
+        task,
+        description="What is bright, for tests",
+        labels=(replace(middle, index=1, name="Brain", abbreviation="Brain", mirror=1),),
+        landmarks=(
+            replace(left, index=2, mirror=3, part_of=1, adult_range=None),
+            replace(right, index=3, mirror=2, part_of=1),
+        ),
+        brain=1,
+    )
+
+
+def make_side_task() -> Task:
+    """The second task of a chain: the two blobs, each in a place around its landmark."""
+    task = make_task("side")
+    left, right, _ = task.labels
+    places = (
+        Place(located_by=2, mirrored=False, labels=(1,)),
+        Place(located_by=3, mirrored=True, labels=(2,)),
+    )
+    return replace(
+        task,
+        description="Two blobs, for tests",
+        field_of_view_mm=None,
+        labels=(left, right),
+        region=Region(task="whole", margin_mm=(8.0, 8.0, 8.0), places=places),
+    )
+
+
+def make_chain() -> tuple[Task, Task, Task]:
+    """Three tasks, each of which shows where the next one is."""
+    return make_brain_task(), make_side_task(), make_region_task(located_by="side")
+
+
 def _blob(grid: Grid, side: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Voxels of the back and of the front half of a blob."""
     ijk = np.indices(grid.shape).reshape(3, -1)
@@ -120,26 +162,47 @@ def make_dataset(root: Path, scans: dict[str, str], *, one_sided: tuple[str, ...
 
 def make_models(models_dir: Path, *, n_members: int = 1, flips: bool = False) -> Path:
     """Model folders of locator and region task, whose networks know no more than brightness."""
-    locator, task = make_locator(), make_region_task()
-    # classes in rows; columns: brightness, brightness above and below FRONT_AT, and one
-    left_from, right_from = 1.6, (BRIGHTNESS["left"][1] + BRIGHTNESS["right"][1]) / 2
     blobs: list[list[float]] = [
         [0, 0, 0, 0],
-        [1, 0, 0, -left_from],
-        [2, 0, 0, -left_from - right_from],
+        [1, 0, 0, -LEFT_FROM],
+        [2, 0, 0, -LEFT_FROM - RIGHT_FROM],
     ]
-    _make_folder(models_dir, locator, [*blobs, [0, 0, 0, -20]], n_members=1, flips=False)
-    back_from = FRONT_AT - FRONT_HALF_WIDTH - left_from
-    outside = [-3, 0, 0, 3 * left_from + back_from]
+    _make_folder(models_dir, make_locator(), [*blobs, [0, 0, 0, -20]], n_members=1, flips=False)
+    _make_parts(models_dir, make_region_task(), n_members=n_members, flips=flips)
+    return models_dir
+
+
+def make_chain_models(models_dir: Path) -> Path:
+    """Model folders of :func:`make_chain`."""
+    whole, side, part = make_chain()
+    bright: list[list[float]] = [
+        [0, 0, 0, 0],
+        [1, 0, 0, -BRAIN_FROM],
+        [2, 0, 0, -BRAIN_FROM - LEFT_FROM],
+        [3, 0, 0, -BRAIN_FROM - LEFT_FROM - RIGHT_FROM],
+    ]
+    _make_folder(models_dir, whole, bright, n_members=1, flips=False)
+    _make_folder(models_dir, side, [[0, 0, 0, 0], [1, 0, 0, -LEFT_FROM]], n_members=1, flips=False)
+    _make_parts(models_dir, part, n_members=1, flips=False)
+    return models_dir
+
+
+def _make_parts(models_dir: Path, task: Task, *, n_members: int, flips: bool) -> None:
+    """The model folder of a task that tells front from back."""
+    back_from = FRONT_AT - FRONT_HALF_WIDTH - LEFT_FROM
+    outside = [-3, 0, 0, 3 * LEFT_FROM + back_from]
     back = [0, 1, 1, -FRONT_HALF_WIDTH]
     _make_folder(models_dir, task, [outside, [0, 0, 0, 0], back], n_members=n_members, flips=flips)
-    return models_dir
 
 
 def _make_folder(
     models_dir: Path, task: Task, logits: list[list[float]], *, n_members: int, flips: bool
 ) -> None:
-    """A model folder of networks that all say the same."""
+    """A model folder of networks that all say the same.
+
+    Classes are the rows of ``logits``; columns are brightness, how far it is above and below
+    FRONT_AT, and one.
+    """
     from bids_deepmrseg.network import weights  # noqa: PLC0415 - only such tests wait for torch
 
     folder = models_dir / task.name
@@ -148,7 +211,7 @@ def _make_folder(
     members = tuple(_save_network(folder, view, logits) for view in weights.VIEWS[:n_members])
     record = weights.ModelRecord(
         task=task.name,
-        labels=weights.label_lines([(label.index, label.name) for label in task.labels]),
+        labels=weights.label_lines([(label.index, label.name) for label in task.told_apart]),
         preprocessing=preprocessing_of(task),
         members=members,
         training_data="None: the weights are made",

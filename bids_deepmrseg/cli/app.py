@@ -66,7 +66,7 @@ def choose_tasks(settings: RunSettings) -> tuple[Task, ...]:
         If there is no task of a name that was asked for, or the task that would show it where to
         look cannot do so.
     WeightsError
-        If a task that was asked for, or the one that locates it, has no weights.
+        If a task that was asked for, or one of those that locate it, has no weights.
     """
     tasks = {task.name: task for task in find_tasks(settings.models_dir)}
     if unknown := [name for name in settings.tasks if name not in tasks]:
@@ -81,8 +81,11 @@ def choose_tasks(settings: RunSettings) -> tuple[Task, ...]:
 
 def _without_weights(task: Task, settings: RunSettings) -> tuple[Path, ...]:
     """Model folders that a task needs and that hold no weights."""
-    locator = find_locator(task, settings.models_dir)
-    needed = (task,) if locator is None else (task, locator)
+    needed: list[Task] = []
+    further: Task | None = task
+    while further is not None:
+        needed.append(further)
+        further = find_locator(further, settings.models_dir)
     folders = (find_model_folder(one, settings.models_dir) for one in needed)
     return tuple(folder for folder in folders if not has_weights(folder))
 

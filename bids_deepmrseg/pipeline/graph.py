@@ -13,8 +13,8 @@ from bids_deepmrseg.files import ABSENT
 from bids_deepmrseg.pipeline.environment import clean_work_dir, open_work_dir
 from bids_deepmrseg.pipeline.handoff import (
     STAGES,
-    StageNote,
     locating_case,
+    locating_chain,
     node_name,
     read_note,
 )
@@ -87,8 +87,7 @@ def _nodes(cases: tuple[Case, ...], settings: RunSettings) -> dict[str, tuple[Ca
     """Case and stage of every node of the run, those that only locate places included."""
     nodes = {node_name(case, stage): (case, stage) for case in cases for stage in STAGES}
     for case in cases:
-        locator = locating_case(case, settings.models_dir)
-        if locator is not None:
+        for locator in locating_chain(case, settings.models_dir):
             nodes.setdefault(node_name(locator, "segment"), (locator, "segment"))
     return nodes
 
@@ -173,14 +172,17 @@ def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str 
 
 
 def _errors_of_locator(case: Case, settings: RunSettings, notes_dir: Path) -> list[str]:
-    """Why the task that shows where to look could not show it."""
+    """Why the task that shows where to look could not show it: its own fault, or its locator's."""
     locator = locating_case(case, settings.models_dir)
-    note: StageNote | None = None
-    if locator is not None:
-        note = read_note(notes_dir, node_name(locator, "segment"))
-    if locator is None or note is None or note.error is None:
+    if locator is None:
         return []
-    return [f"{locator.task.name}, which shows where {case.task.name} is, failed: {note.error}"]
+    note = read_note(notes_dir, node_name(locator, "segment"))
+    if note is None:
+        reasons = _errors_of_locator(locator, settings, notes_dir)
+    else:
+        reasons = [] if note.error is None else [note.error]
+    begin = f"{locator.task.name}, which shows where {case.task.name} is, failed: "
+    return [begin + reason for reason in reasons]
 
 
 def _checked(case: Case, dseg: Path, output_dir: Path) -> tuple[Status, str]:

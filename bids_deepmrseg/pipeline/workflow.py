@@ -1,4 +1,4 @@
-"""The nipype graph of a run: three nodes per case, which knows of the task that locates it."""
+"""The nipype graph of a run: three nodes per case, which knows of the tasks that locate it."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from nipype.pipeline.plugins.base import PluginBase
 from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
-from bids_deepmrseg.pipeline.handoff import locating_case, node_name
+from bids_deepmrseg.pipeline.handoff import locating_case, locating_chain, node_name
 from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
 from bids_deepmrseg.records import Case
@@ -54,13 +54,13 @@ def batches(cases: tuple[Case, ...], settings: RunSettings) -> tuple[tuple[Case,
     """Cases that share a graph: all of them, but one by one where nodes run one by one.
 
     Nipype's Linear plugin would segment every case before it wrote the first. A case goes with the
-    one that locates it, so that what fails there is not tried again.
+    others that the same scan is looked through for, so that what fails there is not tried again.
     """
     if settings.n_procs != 1 or settings.use_plugin is not None:
         return (cases,)
     together: dict[str, list[Case]] = {}
     for case in cases:
-        first = locating_case(case, settings.models_dir) or case
+        *_, first = (case, *locating_chain(case, settings.models_dir))
         together.setdefault(node_name(first, "segment"), []).append(case)
     return tuple(tuple(batch) for batch in together.values())
 
@@ -95,13 +95,15 @@ def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Pa
         )
         for case in cases
     }
-    for case in locating_cases(cases, settings):
+    needed = locating_cases(cases, settings)
+    for case in needed:
         segments[node_name(case, "segment")] = _segment_node(
             case, settings, notes_dir, keep_probabilities=False
         )
     for case in cases:
+        _add_case(workflow, case, segments[node_name(case, "segment")], settings, notes_dir)
+    for case in (*cases, *needed):
         segment = segments[node_name(case, "segment")]
-        _add_case(workflow, case, segment, settings, notes_dir)
         locator = locating_case(case, settings.models_dir)
         if locator is not None:
             results = [(f"{one}_file", f"locator_{one}_file") for one in HANDED_OVER]
@@ -114,8 +116,7 @@ def locating_cases(cases: tuple[Case, ...], settings: RunSettings) -> tuple[Case
     asked_for = {node_name(case, "segment") for case in cases}
     needed: dict[str, Case] = {}
     for case in cases:
-        locator = locating_case(case, settings.models_dir)
-        if locator is not None:
+        for locator in locating_chain(case, settings.models_dir):
             needed[node_name(locator, "segment")] = locator
     return tuple(case for name, case in needed.items() if name not in asked_for)
 

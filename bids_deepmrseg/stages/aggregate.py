@@ -268,7 +268,7 @@ def _result(
 def _write_wide(output_dir: Path, task: str, entries: list[Entry]) -> Path:
     """One row per case of a task, one column per structure."""
     found = [one for entry in entries for one in entry.structures]
-    names = {slug(one["name"]): one["name"] for one in found}
+    names = {_column(one): one["name"] for one in found if not _is_brain(one)}
     parts = {slug(one["name"], PER_BRAIN): one["name"] for one in found if _is_divided(one)}
     columns = (*WIDE_COLUMNS, *names, *parts, *WIDE_LAST)
     file = output_dir / f"group_{task}.tsv"
@@ -291,7 +291,7 @@ def _wide_row(entry: Entry) -> dict[str, str]:
     row = {**entry.cells, "model_sha256": entry.model_sha256, "code_version": entry.code_version}
     if not entry.structures:
         return row
-    row |= {slug(one["name"]): one["volume_mm3"] for one in entry.structures}
+    row |= {_column(one): one["volume_mm3"] for one in entry.structures}
     row |= {
         slug(one["name"], PER_BRAIN): one["fraction_of_brain"]
         for one in entry.structures
@@ -303,6 +303,20 @@ def _wide_row(entry: Entry) -> dict[str, str]:
     row["total_mm3"] = f"{sum(float(one['volume_mm3']) for one in entry.structures):.3f}"
     row["mean_probability"] = _mean_probability(entry)
     return row
+
+
+def _column(structure: Mapping[str, str]) -> str:
+    """Column of a structure's volume; with its index where a column of that name is there."""
+    column = slug(structure["name"])
+    return (
+        column if column not in WIDE_COLUMNS else slug(f"{structure['name']} {structure['index']}")
+    )
+
+
+def _is_brain(structure: Mapping[str, str]) -> bool:
+    """Whether the column ``brain_mm3`` tells this structure's volume already."""
+    told = structure.get("brain_mm3", ABSENT)
+    return slug(structure["name"]) == "brain_mm3" and told == structure["volume_mm3"]
 
 
 def _is_divided(structure: Mapping[str, str]) -> bool:

@@ -115,9 +115,11 @@ def test_the_graph_gives_voxel_for_voxel_what_the_stages_give(settings: RunSetti
         assert [row["name"] for row in table] == [label.name for label in TASKS[1].labels]
         provenance = read_json(Path(str(file).replace(NIFTI_GZ, ".json")))["DeepMRSeg"]
         assert isinstance(provenance, dict)
-        assert provenance["LocatedBy"] == "tiny"
-        assert provenance["LocatorModelSHA256"] != provenance["ModelSHA256"]
-        assert provenance["LocatorDoubts"] == []
+        (used,) = provenance["LocatedBy"]
+        assert isinstance(used, dict)
+        assert used["Task"] == "tiny"
+        assert used["ModelSHA256"] != provenance["ModelSHA256"]
+        assert (provenance["Doubts"], provenance["BrainMeasuredBy"]) == ([], None)
 
 
 def test_what_the_locator_cannot_do_is_told_of_the_case(
@@ -178,4 +180,4 @@ def test_a_doubt_is_logged_and_kept_in_the_sidecar(
     assert sentence in caplog.text
     sidecar = read_json(settings.output_dir / outcome.dseg.replace(NIFTI_GZ, ".json"))
     assert isinstance(sidecar["DeepMRSeg"], dict)
-    assert sentence in str(sidecar["DeepMRSeg"]["LocatorDoubts"])
+    assert sentence in str(sidecar["DeepMRSeg"]["Doubts"])

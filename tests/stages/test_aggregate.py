@@ -138,6 +138,18 @@ def test_volumes_stand_beside_their_part_of_the_brain(tmp_path: Path) -> None:
     assert told == [("8192.000", "0.25000000")] * 3 + [("n/a", "n/a")] * 3
 
 
+def test_a_structure_that_is_named_like_another_column_keeps_its_own(tmp_path: Path) -> None:
+    add_result(tmp_path, "sub-01_T1w.nii.gz", brain_mm3=8192.0)
+    (table,) = (tmp_path / "out").rglob("*_dseg.tsv")
+    text = table.read_text(encoding="utf-8")
+    text = text.replace("Left Blob", "Brain").replace("Right Blob", "Total")
+    table.write_text(text, encoding="utf-8")
+    (row,) = rows_of(tmp_path)
+    assert (row["brain_mm3"], row["brain_1_mm3"]) == ("8192.000", "2048.000")
+    assert (row["total_mm3"], row["total_2_mm3"]) == ("6144.000", "2048.000")
+    assert row["brain_per_brain"] == "0.25000000"
+
+
 def test_the_brain_is_not_divided_by_itself(tmp_path: Path) -> None:
     add_result(tmp_path, "sub-01_T1w.nii.gz", measures_brain=True)
     (row,) = rows_of(tmp_path)
