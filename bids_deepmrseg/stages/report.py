@@ -19,7 +19,7 @@ from bids_deepmrseg.files import partial_name
 from bids_deepmrseg.imaging.grid import Crop, Grid, crop_to, to_ras
 from bids_deepmrseg.imaging.nifti import read_scan
 from bids_deepmrseg.records import Case, Segmented
-from bids_deepmrseg.tasks import Label
+from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ def draw_case(case: Case, segmented: Segmented, file: Path) -> None:
     Notes
     -----
     The scan is turned without interpolation, so that voxels are drawn as they are, in their true
-    proportions. Slices are spread evenly over those that hold a label.
+    proportions. Slices are spread evenly over those that hold a label. The brain as a whole is
+    drawn as an outline in the uncut scan, so that what was left out of it can be seen too.
     """
     figure = _draw(_view(case, segmented), case)
     partial = partial_name(file)
@@ -102,7 +103,8 @@ def _view(case: Case, segmented: Segmented) -> View:
     scan = read_scan(case.scans[0])
     grey, turn = to_ras(scan.data, scan.grid)
     dseg, _ = to_ras(segmented.dseg, segmented.grid)
-    crop = _crop(dseg, turn.turned.spacing_mm)
+    is_whole = case.task.brain is not None
+    crop = _whole(dseg.shape) if is_whole else _crop(dseg, turn.turned.spacing_mm)
     cut = crop.apply(grey).astype(np.float32)
     darkest, brightest = np.percentile(cut, (1, BRIGHTEST_PERCENTILE))
     scaled = (cut - darkest) / max(brightest - darkest, 1e-6)
@@ -118,18 +120,22 @@ def _view(case: Case, segmented: Segmented) -> View:
 
 def _crop(dseg: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float]) -> Crop:
     """The structures with a margin, or all of it where there are none."""
-    n_i, n_j, n_k = dseg.shape
-    whole = Crop((n_i, n_j, n_k), (0, 0, 0), (n_i, n_j, n_k))
     filled = np.asarray(dseg) > 0
     if not filled.any():
-        return whole
+        return _whole(dseg.shape)
     tight = crop_to(filled, margin=0)
     sizes = zip(tight.start, tight.stop, spacing_mm, strict=True)
     margin_mm = min(MARGIN_MM, MARGIN_PART * max((b - a) * mm for a, b, mm in sizes))
     margins = [max(1, round(margin_mm / mm)) for mm in spacing_mm]
     i0, j0, k0 = (max(0, a - m) for a, m in zip(tight.start, margins, strict=True))
     i1, j1, k1 = (min(n, b + m) for b, m, n in zip(tight.stop, margins, dseg.shape, strict=True))
-    return Crop((n_i, n_j, n_k), (i0, j0, k0), (i1, j1, k1))
+    return Crop(tight.full, (i0, j0, k0), (i1, j1, k1))
+
+
+def _whole(shape: tuple[int, ...]) -> Crop:
+    """The crop that cuts nothing."""
+    n_i, n_j, n_k = shape
+    return Crop((n_i, n_j, n_k), (0, 0, 0), (n_i, n_j, n_k))
 
 
 def _draw(view: View, case: Case) -> Figure:
@@ -141,7 +147,7 @@ def _draw(view: View, case: Case) -> Figure:
     tiles = figure.subplots(len(PLANES), N_COLUMNS, squeeze=False, height_ratios=heights)
     for row, plane in zip(tiles, PLANES, strict=True):
         for tile, index in zip(row, _slices(view.dseg, plane.normal), strict=True):
-            _draw_slice(tile, view, plane, index, case.task.labels)
+            _draw_slice(tile, view, plane, index, case.task)
     figure.suptitle(f"{case.name}\n{CAPTION}", color="white", fontsize=11)
     figure.legend(
         handles=[Patch(color=label.color, label=label.name) for label in case.task.labels],
@@ -169,9 +175,7 @@ def _slices(dseg: npt.NDArray[np.uint16], axis: int) -> list[int]:
     return [int(candidates[round(position)]) for position in at]
 
 
-def _draw_slice(
-    tile: Axes, view: View, plane: Plane, index: int, labels: tuple[Label, ...]
-) -> None:
+def _draw_slice(tile: Axes, view: View, plane: Plane, index: int, task: Task) -> None:
     """One slice: grey values, translucent labels with outlines, and which side is which."""
     spacing_mm = view.grid.spacing_mm
     aspect = spacing_mm[plane.upwards] / spacing_mm[plane.rightwards]
@@ -179,10 +183,11 @@ def _draw_slice(
     dseg = view.dseg.take(index, axis=plane.normal).T
     tile.imshow(grey, cmap="gray", vmin=0, vmax=1, origin="lower", aspect=aspect)
     overlay = np.zeros((*dseg.shape, 4))
-    for label in labels:
+    for label in task.labels:
         mask = dseg == label.index
         if mask.any():
-            overlay[mask] = (*to_rgb(label.color), FILL_OPACITY)
+            opacity = 0.0 if label.index == task.brain else FILL_OPACITY
+            overlay[mask] = (*to_rgb(label.color), opacity)
             _outline(tile, mask, label.color)
     tile.imshow(overlay, origin="lower", aspect=aspect, interpolation="nearest")
     position_mm = view.grid.affine[:3, :3] @ _centre(view, plane, index) + view.grid.affine[:3, 3]
