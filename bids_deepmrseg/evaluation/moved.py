@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_deepmrseg.errors import GeometryError, UsageError
-from bids_deepmrseg.imaging.grid import Affine, Crop, Grid, crop_to, plan_resampling, to_ras
+from bids_deepmrseg.imaging.grid import Affine, Crop, Grid, Shape, crop_to, plan_resampling, to_ras
 
 Field = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint16]
@@ -89,11 +89,32 @@ def carry_labels(labels: Labels, source: Grid, target: Grid, moved: Affine) -> L
     corner = np.abs(step - whole)[:3] @ np.array([*target.shape, 1.0])
     if corner.max() < EXACT_VOXELS and abs(round(np.linalg.det(whole))) == 1:
         return _copied(labels, whole, target)
-    nearest = _sampled(labels.astype(np.float32), step, target, order=0)
-    if not nearest.any():
-        return nearest.astype(np.uint16)
-    box = crop_to(nearest > 0, margin=2)
-    return box.undo(_voted(labels, step, box))
+    if not labels.any():
+        return np.zeros(target.shape, np.uint16)
+    shown = crop_to(labels > 0, margin=1)
+    reached = _reached(shown, step, target.shape)
+    if reached is None:
+        return np.zeros(target.shape, np.uint16)
+    return reached.undo(_voted(shown.apply(labels), _between(shown, step, reached), reached))
+
+
+def _reached(shown: Crop, step: Affine, shape: Shape) -> Crop | None:
+    """The box of the target that a box of the source falls into; ``None`` where it misses it."""
+    corners = np.array(np.meshgrid(*zip(shown.start, shown.stop, strict=True))).reshape(3, -1)
+    to_target = np.linalg.inv(step)
+    there = to_target[:3, :3] @ corners + to_target[:3, 3:]
+    start = np.maximum(0, np.floor(there.min(axis=1)).astype(int) - 1)
+    stop = np.minimum(shape, np.ceil(there.max(axis=1)).astype(int) + 2)
+    return Crop(shape, _shape(start), _shape(stop)) if (start < stop).all() else None
+
+
+def _between(shown: Crop, step: Affine, reached: Crop) -> Affine:
+    """The step from a box of the target to a box of the source."""
+    into, out_of = np.eye(4), np.eye(4)
+    into[:3, 3] = reached.start
+    out_of[:3, 3] = -np.array(shown.start)
+    between: Affine = out_of @ step @ into
+    return between
 
 
 def _copied(labels: Labels, step: Affine, target: Grid) -> Labels:
@@ -113,21 +134,18 @@ def _copied(labels: Labels, step: Affine, target: Grid) -> Labels:
 
 def _voted(labels: Labels, step: Affine, box: Crop) -> Labels:
     """The label of the highest share in every voxel of a box of the target."""
-    shift = np.eye(4)
-    shift[:3, 3] = box.start
     within = Grid(_shape(np.subtract(box.stop, box.start)), np.eye(4))
-    indices = [int(index) for index in np.unique(labels) if index]
     winner = np.zeros(within.shape, np.uint16)
-    best = 1 - _sampled((labels > 0).astype(np.float32), step @ shift, within, order=1)
-    for index in indices:
-        share = _sampled((labels == index).astype(np.float32), step @ shift, within, order=1)
+    best = 1 - _sampled((labels > 0).astype(np.float32), step, within, order=1)
+    for index in (int(index) for index in np.unique(labels) if index):
+        share = _sampled((labels == index).astype(np.float32), step, within, order=1)
         higher = share > best
         winner[higher] = index
         best[higher] = share[higher]
     return winner
 
 
-def _shape(counts: npt.NDArray[np.integer]) -> tuple[int, int, int]:
+def _shape(counts: npt.NDArray[np.integer]) -> Shape:
     """Three numbers as a shape."""
     i, j, k = (int(n) for n in counts)
     return i, j, k
