@@ -1,6 +1,6 @@
 """Whole scans through the app's own stages in this process, tasks that show where to look first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +38,15 @@ class Shown:
     segmented: Segmented
 
 
+Ask = Callable[[Prepared, Case, Models], Predicted]
+
+
+def ask_networks(prepared: Prepared, case: Case, models: Models) -> Predicted:
+    """What the networks of the case's task say of what was prepared for them."""
+    folder = find_model_folder(case.task, models.models_dir)
+    return segment(prepared, folder, case.task, device=models.device, fast=models.fast)
+
+
 def segment_scan(case: Case, models: Models) -> tuple[Segmented, ...]:
     """Segment a whole scan as the app does.
 
@@ -52,13 +61,25 @@ def segment_scan(case: Case, models: Models) -> tuple[Segmented, ...]:
     DeepMRSegError
         As the stages do.
     """
+    return tuple(segment_chain(case, models))
+
+
+def segment_chain(case: Case, models: Models, *, ask: Ask = ask_networks) -> Iterator[Segmented]:
+    """As :func:`segment_scan`, one by one: what comes before a failure is had.
+
+    Parameters
+    ----------
+    case, models
+        The scan, and what it is segmented with.
+    ask
+        Gives the networks' answers.
+    """
     shown: Shown | None = None
-    answers = []
     for one in chain_of(case, models.models_dir):
-        answer = _segment(one, shown, models)
-        answers.append(answer)
+        predicted = tuple(ask(prepared, one, models) for prepared in prepare_shown(one, shown))
+        answer = restore_shown(predicted, one.task, shown)
+        yield answer
         shown = Shown(one.task, answer)
-    return tuple(answers)
 
 
 def chain_of(case: Case, models_dir: Path | None) -> tuple[Case, ...]:
@@ -91,17 +112,3 @@ def restore_shown(predicted: tuple[Predicted, ...], task: Task, shown: Shown | N
     segmented = restore_places(predicted, task)
     check_found(segmented, shown.segmented.shown, task, shown.task)
     return segmented
-
-
-def _segment(case: Case, shown: Shown | None, models: Models) -> Segmented:
-    """One task of a chain."""
-    folder = find_model_folder(case.task, models.models_dir)
-    return restore_shown(tuple(_predictions(case, shown, folder, models)), case.task, shown)
-
-
-def _predictions(
-    case: Case, shown: Shown | None, folder: Path, models: Models
-) -> Iterator[Predicted]:
-    """What the networks say of everything that is to be seen of a case."""
-    for prepared in prepare_shown(case, shown):
-        yield segment(prepared, folder, case.task, device=models.device, fast=models.fast)
