@@ -45,8 +45,8 @@ def read_task(file: Path) -> Task:
     """
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-        labels = _labels(table["labels"])
-        landmarks = _labels(table.get("landmarks", []))
+        labels = _labels(table["labels"], "labels")
+        landmarks = _labels(table.get("landmarks", []), "landmarks")
         _check_known(table, {*Task.__slots__}, "a task file")
         return Task(
             name=str(table["name"]),
@@ -92,21 +92,23 @@ def _extent(numbers: list[float]) -> tuple[float, float, float]:
 def _region(table: dict[str, Any]) -> Region:
     """A region from its TOML table."""
     _check_known(table, {*Region.__slots__}, "a region")
-    places = tuple(
-        Place(
-            located_by=int(row["located_by"]),
-            mirrored=bool(row["mirrored"]),
-            labels=tuple(int(index) for index in row["labels"]),
-        )
-        for row in table["places"]
-    )
     return Region(
         task=str(table["task"]),
         margin_mm=_extent(table["margin_mm"]),
-        places=places,
+        places=tuple(_place(row) for row in table["places"]),
         parted_along=_direction(table.get("parted_along")),
         largest_mm=float(table.get("largest_mm", LARGEST_PLACE_MM)),
         trained_on=_trained_on(table.get("trained_on", "crops")),
+    )
+
+
+def _place(table: dict[str, Any]) -> Place:
+    """One place of a region from its TOML table."""
+    _check_known(table, {*Place.__slots__}, "a place")
+    return Place(
+        located_by=int(table["located_by"]),
+        mirrored=bool(table["mirrored"]),
+        labels=tuple(int(index) for index in table["labels"]),
     )
 
 
@@ -128,10 +130,10 @@ def _direction(text: str | None) -> Direction | None:
     return None
 
 
-def _labels(rows: object) -> tuple[Label, ...]:
-    """The lookup table from its TOML tables."""
+def _labels(rows: object, field: str) -> tuple[Label, ...]:
+    """The lookup table, or the landmarks, from their TOML tables."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("labels must be [[labels]] tables, one for each label")
+        raise ValueError(f"{field} must be [[{field}]] tables, one for each of them")
     by_name = {_side_free(row["name"], other=False): int(row["index"]) for row in rows}
     return tuple(_label(row, number, by_name) for number, row in enumerate(rows))
 

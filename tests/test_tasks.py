@@ -1,43 +1,19 @@
-"""A task is data: read whole, refused when it contradicts itself, equal after a journey."""
+"""A task is data: refused when it contradicts itself, equal after a journey."""
 
 import pickle
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bids_deepmrseg.errors import UsageError, WeightsError
-from bids_deepmrseg.taskfiles import (
-    BUILTIN_MODELS,
-    TASK_FILE,
-    find_locator,
-    find_model_folder,
-    find_tasks,
-    read_task,
-)
-from bids_deepmrseg.tasks import Task
-from tests.makers import make_task, task_toml
+from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.taskfiles import find_tasks
+from bids_deepmrseg.tasks import Label, Task
+from tests.makers import make_task
 from tests.regions import make_region_task
 
 BUILTIN = find_tasks()
 MIDLINE = re.compile(r"\b(Left|Right)\b")
-
-
-def write_task(folder: Path, task: Task) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / TASK_FILE
-    file.write_text(task_toml(task), encoding="utf-8")
-    return file
-
-
-def test_deepbrain_comes_with_the_package() -> None:
-    assert "deepbrain" in [task.name for task in BUILTIN]
-
-
-@pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
-def test_builtin_folder_is_named_like_its_task(task: Task) -> None:
-    assert find_model_folder(task) == BUILTIN_MODELS / task.name
 
 
 @pytest.mark.parametrize("task", BUILTIN, ids=lambda task: task.name)
@@ -82,101 +58,6 @@ def test_mirroring_twice_is_the_identity(task: Task) -> None:
     assert [classes[c] for c in classes] == list(range(task.n_classes))
 
 
-def test_a_task_file_reads_back_equal(tmp_path: Path) -> None:
-    task = make_task(channels=("FLAIR", "T1w"), indices=(5, 900, 17))
-    assert read_task(write_task(tmp_path, task)) == task
-    assert task.space == "FLAIR"
-    assert task.n_classes == 4
-
-
-NEEDED = """
-name = "mine"
-channels = ["T1w"]
-spacing_mm = 2
-field_of_view_mm = [176, 208, 176]
-"""
-
-
-def write_needed(folder: Path, *names: str, more: str = "") -> Path:
-    """A task file with nothing but what is needed, and ``more``."""
-    rows = [f'[[labels]]\nindex = {n}\nname = "{name}"' for n, name in enumerate(names, start=1)]
-    file = folder / "mine.toml"
-    file.write_text("\n".join([NEEDED, more, *rows]), encoding="utf-8")
-    return file
-
-
-@pytest.mark.parametrize(
-    ("names", "mirrors"),
-    [
-        (("Left Blob", "Right Blob", "Blob"), (0, 2, 1, 3)),
-        (("blob_l", "stem", "blob_R"), (0, 3, 2, 1)),
-        (("lh-blob", "rh-blob", "rh-stem"), (0, 2, 1, 3)),
-        (("Upright", "Upleft", "Lobe"), (0, 1, 2, 3)),
-    ],
-)
-def test_sides_in_names_say_what_mirrors_what(
-    tmp_path: Path, names: tuple[str, ...], mirrors: tuple[int, ...]
-) -> None:
-    assert read_task(write_needed(tmp_path, *names)).mirror_classes == mirrors
-
-
-def test_a_task_file_needs_little(tmp_path: Path) -> None:
-    task = read_task(write_needed(tmp_path, *(f"Blob {n}" for n in range(30))))
-    assert task.description.startswith("Blob 0, Blob 1")
-    assert "None named" in task.atlas
-    assert task.views == ()
-    colors = [label.color for label in task.labels]
-    assert len(set(colors)) == len(colors)
-    assert all(re.fullmatch(r"#[0-9A-F]{6}", color) for color in colors)
-
-
-def test_a_task_file_may_name_views(tmp_path: Path) -> None:
-    file = write_needed(tmp_path, "Blob", more='views = ["axial", "sagittal"]')
-    assert read_task(file).views == ("axial", "sagittal")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ('["T1w"]', '"T1w"', 'channels must be a list such as ["T1w"]'),
-        ("[[labels]]", "[labels]", "labels must be [[labels]] tables"),
-        ("field_of_view_mm", "field_of_view", "field_of_view is no field of a task file"),
-        ("index = 1", "index = 70000", "indices must be distinct and above 0, at most 65535"),
-        ("index = 1", "index = 1\ncolour = 'red'", "colour is no field of a label"),
-        ("spacing_mm = 2", "spacing_mm = 0", "spacing_mm must be above 0"),
-    ],
-)
-def test_a_mistake_in_a_task_file_is_named(
-    tmp_path: Path, old: str, new: str, sentence: str
-) -> None:
-    file = write_needed(tmp_path, "Blob")
-    file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-    with pytest.raises(UsageError, match=re.escape(sentence)):
-        read_task(file)
-
-
-@pytest.mark.parametrize("field", ["name", "channels", "spacing_mm", "index"])
-def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
-    file = write_task(tmp_path, make_task())
-    line = re.compile(rf"^{field} = .*\n", re.MULTILINE)
-    file.write_text(line.sub("", file.read_text(encoding="utf-8"), count=1), encoding="utf-8")
-    with pytest.raises(UsageError, match=rf"task\.toml lacks the field '{field}'"):
-        read_task(file)
-
-
-@pytest.mark.parametrize("text", ["name = ", "labels = 3\nname = 'x'", '[[labels]]\nindex = "a"'])
-def test_a_file_that_is_no_task_is_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / TASK_FILE
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=re.escape(str(file))):
-        read_task(file)
-
-
-def test_an_absent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_task(tmp_path / TASK_FILE)
-
-
 @pytest.mark.parametrize("name", ["deep_brain", "deep-brain", "", "deep brain"])
 def test_a_name_that_bids_would_refuse_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="letters and digits"):
@@ -204,61 +85,124 @@ def test_a_task_without_channels_is_refused() -> None:
         make_task(channels=())
 
 
-def test_a_models_folder_adds_tasks_and_replaces_builtin_ones(tmp_path: Path) -> None:
-    write_task(tmp_path / "tiny", make_task())
-    write_task(tmp_path / "deepbrain", make_task("deepbrain"))
-    tasks = {task.name: task for task in find_tasks(tmp_path)}
-    assert tasks["tiny"] == make_task()
-    assert tasks["deepbrain"] == make_task("deepbrain")
-    assert find_model_folder(tasks["deepbrain"], tmp_path) == tmp_path / "deepbrain"
-    assert tasks.keys() >= {task.name for task in BUILTIN}
+def test_a_task_on_the_whole_brain_has_the_extent_that_its_file_names() -> None:
+    assert make_task().extent_mm == make_task().field_of_view_mm
 
 
-def test_a_models_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="not a folder"):
-        find_tasks(tmp_path / "absent")
-
-
-def test_a_task_without_a_model_folder_is_refused() -> None:
-    with pytest.raises(WeightsError, match="no model folder for task tiny"):
-        find_model_folder(make_task())
-
-
-def test_a_task_with_a_region_reads_back_equal_and_knows_the_labels_of_its_places(
-    tmp_path: Path,
-) -> None:
+def test_a_region_reaches_as_far_as_its_largest_label_and_the_margins() -> None:
     task = make_region_task()
-    file = tmp_path / TASK_FILE
-    file.write_text(task_toml(task), encoding="utf-8")
-    assert read_task(file) == task
+    assert task.region is not None
+    assert task.extent_mm == (76.0, 76.0, 76.0)
+    wider = replace(task, region=replace(task.region, largest_mm=100.0, margin_mm=(1, 2, 3)))
+    assert wider.extent_mm == (102.0, 104.0, 106.0)
+
+
+def test_the_networks_of_a_region_know_the_labels_of_one_place() -> None:
+    task = make_region_task()
     assert task.region is not None
     left, right = task.region.places
-    assert [label.name for label in task.labels_of(right)] == [
-        "Right Front Blob",
-        "Right Back Blob",
-    ]
-    assert task.labels_of(left) == task.network_labels
-    assert task.extent_mm == (76.0, 76.0, 76.0)
+    assert task.network_labels == task.labels_of(left)
+    assert [one.name for one in task.labels_of(right)] == ["Right Front Blob", "Right Back Blob"]
     assert task.n_classes == 3
+    assert task.mirror_classes == (0, 1, 2)
 
 
-def test_the_hippocampus_is_located_by_deepbrain_on_its_own_side() -> None:
-    (task,) = (one for one in BUILTIN if one.name == "hippocampus")
-    locator = find_locator(task)
-    assert locator is not None
-    assert locator.name == "deepbrain"
-    names = {label.index: label.name for label in locator.labels}
+def test_scans_are_cut_for_training_only_where_the_region_says_so() -> None:
+    task = make_region_task()
     assert task.region is not None
-    for place in task.region.places:
-        side, _, what = names[place.located_by].partition(" ")
-        assert what == "Hippocampus"
-        assert [label.name for label in task.labels_of(place)] == [
-            f"{side} Anterior Hippocampus",
-            f"{side} Posterior Hippocampus",
-        ]
-        assert place.mirrored is (side == "Right")
+    assert not task.is_cut_from_scans
+    assert replace(task, region=replace(task.region, trained_on="scans")).is_cut_from_scans
+    assert not make_task().is_cut_from_scans
 
 
-def test_a_task_on_the_whole_brain_needs_no_locator() -> None:
-    assert find_locator(make_task()) is None
-    assert make_task().extent_mm == make_task().field_of_view_mm
+# landmarks
+
+
+def with_landmarks() -> Task:
+    """The made task with two landmarks in its midline structure."""
+    task = make_task()
+    left, right, middle = task.labels
+    return replace(task, landmarks=(_part(left, 11, 12, 7), _part(right, 12, 11, middle.index)))
+
+
+def _part(like: Label, index: int, mirror: int, part_of: int | None) -> Label:
+    return replace(like, index=index, name=f"{like.name} Part", mirror=mirror, part_of=part_of)
+
+
+def test_networks_tell_landmarks_apart_behind_the_labels() -> None:
+    task = with_landmarks()
+    assert [label.index for label in task.told_apart] == [1, 2, 7, 11, 12]
+    assert task.network_labels == task.told_apart
+    assert task.n_classes == 6
+    assert task.mirror_classes == (0, 2, 1, 3, 5, 4)
+    assert task.parents == (2, 2)
+    assert [label.index for label in task.labels] == [1, 2, 7], "users get none of them"
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "sentence"),
+    [
+        ((_part(make_task().labels[2], 11, 11, None),), "Middle Blob Part is part of no label"),
+        ((_part(make_task().labels[2], 11, 11, 5),), "Middle Blob Part is part of no label"),
+        ((_part(make_task().labels[2], 11, 11, 11),), "Middle Blob Part is part of no label"),
+        ((_part(make_task().labels[2], 7, 7, 1),), "indices must be distinct"),
+        ((_part(make_task().labels[0], 11, 12, 1),), "and its mirror disagree"),
+    ],
+)
+def test_a_landmark_is_a_part_of_a_label(landmarks: tuple[Label, ...], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        replace(make_task(), landmarks=landmarks)
+
+
+def test_only_a_landmark_is_a_part() -> None:
+    task = make_task()
+    left, right, middle = task.labels
+    with pytest.raises(UsageError, match="only landmarks can be part of a label"):
+        replace(task, labels=(left, right, replace(middle, part_of=1)))
+
+
+def test_a_task_with_a_region_has_no_landmarks() -> None:
+    task = make_region_task()
+    with pytest.raises(UsageError, match="a task with a region has no landmarks"):
+        replace(task, landmarks=(_part(task.labels[0], 21, 21, 11),))
+
+
+def test_the_brain_is_a_label_and_no_landmark() -> None:
+    task = with_landmarks()
+    assert replace(task, brain=7).brain == 7
+    for index in (11, 99, 0):
+        with pytest.raises(UsageError, match=f"brain = {index} is none of its labels"):
+            replace(task, brain=index)
+
+
+# places
+
+
+def test_every_label_lies_in_one_place_and_all_places_have_as_many() -> None:
+    task = make_region_task()
+    assert task.region is not None
+    left, right = task.region.places
+    for labels, sentence in (
+        ((13,), "each label must belong to exactly one place"),
+        ((13, 14, 11), "each label must belong to exactly one place"),
+    ):
+        region = replace(task.region, places=(left, replace(right, labels=labels)))
+        with pytest.raises(UsageError, match=sentence):
+            replace(task, region=region)
+    uneven = (replace(left, labels=(11, 12, 13)), replace(right, labels=(14,)))
+    with pytest.raises(UsageError, match="equally many labels"):
+        replace(task, region=replace(task.region, places=uneven))
+
+
+def test_a_task_needs_a_field_of_view_or_a_region() -> None:
+    with pytest.raises(UsageError, match="needs a field_of_view_mm or a region"):
+        replace(make_task(), field_of_view_mm=None)
+
+
+def test_three_labels_are_not_parted_by_a_plane() -> None:
+    task = make_region_task()
+    assert task.region is not None
+    left, _ = task.region.places
+    region = replace(task.region, places=(replace(left, labels=(11, 12, 13, 14)),))
+    with pytest.raises(UsageError, match="only two labels can be parted"):
+        replace(task, region=replace(region, parted_along="A"))
