@@ -78,7 +78,8 @@ def read_reference(file: Path, task: Task) -> tuple[npt.NDArray[np.int32], Grid]
     name = parse_name(file.name)
     if name is None or name.suffix != "mask":
         return values, grid
-    labels = task.network_labels
+    shows_all = task.region is None or task.is_cut_from_scans
+    labels = task.labels if shows_all else task.network_labels
     if len(labels) > 1:
         raise InputDataError(
             f"{file} is a mask, and the task {task.name} has {len(labels)} labels; "

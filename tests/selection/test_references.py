@@ -10,6 +10,7 @@ import pytest
 from bids_deepmrseg.errors import InputDataError
 from bids_deepmrseg.selection.references import read_reference
 from tests.makers import make_grid, make_task, write_nifti
+from tests.regions import make_region_task
 
 TASK = make_task()
 LESION = replace(TASK, labels=(replace(TASK.labels[2], index=7, mirror=7),))
@@ -58,3 +59,24 @@ def test_what_is_no_mask_is_refused(
 def test_a_mask_cannot_show_several_labels(tmp_path: Path) -> None:
     with pytest.raises(InputDataError, match="is a mask, and the task tiny has 3 labels"):
         read_reference(write(tmp_path, "sub-1_mask.nii.gz", 1), TASK)
+
+
+def test_landmarks_do_not_count_as_labels_of_a_mask(tmp_path: Path) -> None:
+    (label,) = LESION.labels
+    part = replace(label, index=8, mirror=8, part_of=7)
+    file = write(tmp_path, "sub-1_mask.nii.gz", 1)
+    assert read_reference(file, replace(LESION, landmarks=(part,)))[0].reshape(-1)[0] == 7
+
+
+def test_a_mask_of_a_whole_scan_does_not_say_which_place_it_is(tmp_path: Path) -> None:
+    task = make_region_task()
+    assert task.region is not None
+    left, right = task.region.places
+    places = (replace(left, labels=(11,)), replace(right, labels=(13,)))
+    crops = replace(task, labels=task.labels[::2], region=replace(task.region, places=places))
+    assert crops.region is not None
+    file = write(tmp_path, "sub-1_mask.nii.gz", 1)
+    assert read_reference(file, crops)[0].reshape(-1)[0] == 11
+    scans = replace(crops, region=replace(crops.region, trained_on="scans"))
+    with pytest.raises(InputDataError, match="is a mask, and the task part has 2 labels"):
+        read_reference(file, scans)
