@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bids_deepmrseg.cli import crossval, quality
+from bids_deepmrseg.cli import crossval, quality, robustness
 from bids_deepmrseg.errors import DeepMRSegError
 
 
@@ -65,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
         verbs.add_parser("ensemble", help="make one model of many folds' networks")
     )
     quality.add_damage(verbs.add_parser("damage", help="segment held-out scans, damaged"))
+    robustness.add_robustness(
+        verbs.add_parser("robustness", help="what damages to scans change, without labels")
+    )
     record = verbs.add_parser("record", help="write means of results into a model's record")
     record.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
     record.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="model folder")
@@ -151,6 +154,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "merge": crossval.merge,
     "ensemble": crossval.ensemble,
     "damage": quality.damage,
+    "robustness": robustness.robustness,
 }
 
 
