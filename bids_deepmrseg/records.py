@@ -1,5 +1,6 @@
 """What passes from stage to stage, in the order it happens: the app's storyboard."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -148,6 +149,16 @@ class StructureMeasures:
     fraction_of_brain
         ``volume_mm3`` over the volume of the brain; ``None`` for the brain itself, and where the
         brain was not measured.
+    agreement, soft_dice, border_entropy_bits
+        As in :class:`Certainty`.
+    predicted_dice
+        Dice that the structure is likely to have with a reference; ``nan`` without calibration.
+    in_training_range
+        Whether training data have such volumes; ``None`` without calibration.
+    asymmetry
+        ``2 (L - R) / (L + R)`` of the volumes of both sides; ``nan`` where there are no two.
+    flags
+        Why the structure should be looked at; empty where nothing is doubtful.
     """
 
     label: Label
@@ -157,6 +168,13 @@ class StructureMeasures:
     touches_edge: bool
     in_adult_range: bool | None
     fraction_of_brain: float | None = None
+    agreement: float = math.nan
+    soft_dice: float = math.nan
+    border_entropy_bits: float = math.nan
+    predicted_dice: float = math.nan
+    in_training_range: bool | None = None
+    asymmetry: float = math.nan
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
