@@ -25,7 +25,11 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FENCES = {
     "argparse": ("cli/",),
     "bids": ("stages/discover.py",),
-    "matplotlib": ("stages/report.py", "evaluation/plots.py"),
+    "matplotlib": (
+        "stages/report.py",
+        "evaluation/plots.py",
+        "evaluation/robustness_plots.py",
+    ),
     "nibabel": ("imaging/",),
     "nipype": ("pipeline/",),
     "safetensors": ("network/", "training/"),

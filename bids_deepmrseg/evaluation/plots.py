@@ -76,7 +76,7 @@ def draw_boxes(results: Sequence[Result], file: Path) -> None:
         panels[0].set_yticks(range(len(names)), names)
         panels[0].invert_yaxis()
         _legend_below(figure, networks)
-        _save(figure, file)
+        save_figure(figure, file)
 
 
 def draw_bland_altman(results: Sequence[Result], file: Path) -> None:
@@ -118,7 +118,7 @@ def draw_bland_altman(results: Sequence[Result], file: Path) -> None:
             panel.set_axis_off()
         figure.supxlabel("mean of segmented and reference volume (ml)", fontsize=8)
         figure.supylabel("segmented less reference volume (ml)", fontsize=8)
-        _save(figure, file)
+        save_figure(figure, file)
 
 
 def draw_curves(logs: Sequence[TrainingLog], file: Path) -> None:
@@ -148,7 +148,7 @@ def draw_curves(logs: Sequence[TrainingLog], file: Path) -> None:
             for family, view in kinds
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
-        _save(figure, file)
+        save_figure(figure, file)
 
 
 def _line_style(family: str, view: str) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _legend_below(figure: Figure, networks: Iterable[str]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save_figure(figure: Figure, file: Path) -> None:
     """Write SVG without a date and with coordinates of 0.01 points, whole or not at all."""
     stream = BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})

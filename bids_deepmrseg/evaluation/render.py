@@ -3,7 +3,8 @@
 ``<name>.tsv`` are per-case results, and go with their figures between the markers of ``<name>``;
 ``<name>_folds.tsv`` says what was trained for them; ``<task>_crossval.tsv`` stands beside the
 paper's numbers; ``training_<task>_*.tsv`` are drawn between the markers of ``training_<task>``,
-those of folds between the markers of ``training_<name>``.
+those of folds between the markers of ``training_<name>``; ``robustness_<task>.tsv`` goes between
+its own.
 """
 
 import os
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_deepmrseg.errors import InputDataError, UsageError
+from bids_deepmrseg.evaluation.changes import read_changes
 from bids_deepmrseg.evaluation.logs import PREFIX, TrainingLog, is_log, read_log
 from bids_deepmrseg.evaluation.paired import compare_networks
 from bids_deepmrseg.evaluation.plots import draw_bland_altman, draw_boxes, draw_curves
 from bids_deepmrseg.evaluation.published import published_for
 from bids_deepmrseg.evaluation.results import Fold, Result, read_folds, read_results
+from bids_deepmrseg.evaluation.robustness_plots import draw_changes
+from bids_deepmrseg.evaluation.robustness_tables import robustness_text
 from bids_deepmrseg.evaluation.standing import standing
 from bids_deepmrseg.evaluation.summary import NETWORKS, headline, in_order
 from bids_deepmrseg.evaluation.tables import (
@@ -29,6 +33,7 @@ from bids_deepmrseg.evaluation.tables import (
 
 FOLDS = "_folds"
 CROSSVAL = "_crossval"
+ROBUSTNESS = "robustness_"
 FIGURES = "figures"  # beside the results
 FEWEST_SCANS_DRAWN = 5  # fewer have neither quartiles nor limits worth a picture
 N_LOWEST = 5
@@ -71,10 +76,13 @@ def render(files: Iterable[Path], *, draw: bool) -> tuple[Section, ...]:
     ordered = sorted(files)
     logs = {file: read_log(file) for file in ordered if is_log(file)}
     folds = {f.stem.removesuffix(FOLDS): read_folds(f) for f in ordered if f.stem.endswith(FOLDS)}
-    results = [f for f in ordered if not is_log(f) and not f.stem.endswith(FOLDS)]
+    changes = [file for file in ordered if file.name.startswith(ROBUSTNESS)]
+    others = {*logs, *changes}
+    results = [f for f in ordered if f not in others and not f.stem.endswith(FOLDS)]
     if lonely := folds.keys() - {file.stem for file in results}:
         raise UsageError(f"{', '.join(sorted(lonely))}{FOLDS}.tsv came without its results")
     sections = [_results_section(file, folds, logs.values(), draw=draw) for file in results]
+    sections += [_changes_section(file, draw=draw) for file in changes]
     return (*sections, *_log_sections(logs, draw=draw))
 
 
@@ -128,6 +136,22 @@ def _results_section(
     text = "\n\n".join([above, *_tables(results, task, is_crossval=is_crossval)])
     figures = tuple(_figures(file, results, draw=draw))
     return Section(name=file.stem, text=text, figures=figures)
+
+
+def _changes_section(file: Path, *, draw: bool) -> Section:
+    """Tables and the figure of what damages to scans change."""
+    changes = read_changes(file)
+    if not changes:
+        raise InputDataError(f"{file} holds no change")
+    picture = Figure(
+        title=f"{file.stem}: change of volume by damage",
+        file=file.parent / FIGURES / f"{file.stem}.svg",
+    )
+    if draw:
+        draw_changes(changes, picture.file)
+    return Section(
+        name=file.stem, text=robustness_text(changes), figures=(picture,) if draw else ()
+    )
 
 
 def _tables(results: tuple[Result, ...], task: str, *, is_crossval: bool) -> Iterator[str]:
