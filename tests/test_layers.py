@@ -28,6 +28,7 @@ FENCES = {
     "matplotlib": (
         "stages/report.py",
         "evaluation/plots.py",
+        "evaluation/quality_plots.py",
         "evaluation/robustness_plots.py",
     ),
     "nibabel": ("imaging/",),

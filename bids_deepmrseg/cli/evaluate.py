@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     crossval.add_ensemble(
         verbs.add_parser("ensemble", help="make one model of many folds' networks")
     )
+    quality.add_calibrate(
+        verbs.add_parser("calibrate", help="fit a predicted Dice to the table of damage")
+    )
     quality.add_damage(verbs.add_parser("damage", help="segment held-out scans, damaged"))
     robustness.add_robustness(
         verbs.add_parser("robustness", help="what damages to scans change, without labels")
@@ -154,6 +157,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "merge": crossval.merge,
     "ensemble": crossval.ensemble,
     "damage": quality.damage,
+    "calibrate": quality.calibrate,
     "robustness": robustness.robustness,
 }
 

@@ -27,6 +27,19 @@ def add_damage(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
+def add_calibrate(p: argparse.ArgumentParser) -> None:
+    """Flags of the verb ``calibrate``."""
+    p.add_argument(
+        "results",
+        type=Path,
+        help="table of the verb damage; where <task>_crossval.tsv lies beside it, usual volumes "
+        "are taken from there",
+    )
+    p.add_argument(
+        "--into", type=Path, required=True, metavar="MODEL_FOLDER", help="gets quality.json"
+    )
+
+
 def damage(arguments: argparse.Namespace) -> None:
     """Segment held-out scans, damaged and not; rows that are in the table are not made again."""
     from bids_deepmrseg.evaluation.damaged import find_held_folds, judge_todo, plan_damaged
@@ -49,3 +62,23 @@ def damage(arguments: argparse.Namespace) -> None:
     for todo in tqdm(todos, unit="scan", file=sys.stderr):
         rows += judge_todo(todo, models, freesurfer=arguments.freesurfer)
         write_judged(rows, arguments.into)
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Fit the predicted Dice, write it into a model folder, and print what it is worth."""
+    from bids_deepmrseg.evaluation.calibration import calibrate as fit_all
+    from bids_deepmrseg.evaluation.calibration import known_rows
+    from bids_deepmrseg.evaluation.quality_tables import quality_text, stands_on, study
+    from bids_deepmrseg.network.weights import read_record
+    from bids_deepmrseg.stages.quality import write_calibration
+
+    studied = study(arguments.results, folder=arguments.into)
+    calibration = fit_all(
+        known_rows(studied.rows),
+        studied.references,
+        studied.task,
+        model_sha256=read_record(arguments.into).digest,
+        stands_on=stands_on(studied),
+    )
+    write_calibration(calibration, arguments.into)
+    print(quality_text(studied))

@@ -4,7 +4,7 @@
 ``<name>_folds.tsv`` says what was trained for them; ``<task>_crossval.tsv`` stands beside the
 paper's numbers; ``training_<task>_*.tsv`` are drawn between the markers of ``training_<task>``,
 those of folds between the markers of ``training_<name>``; ``robustness_<task>.tsv`` goes between
-its own.
+its own, and so does ``<task>_quality.tsv``.
 """
 
 import os
@@ -18,6 +18,8 @@ from bids_deepmrseg.evaluation.logs import PREFIX, TrainingLog, is_log, read_log
 from bids_deepmrseg.evaluation.paired import compare_networks
 from bids_deepmrseg.evaluation.plots import draw_bland_altman, draw_boxes, draw_curves
 from bids_deepmrseg.evaluation.published import published_for
+from bids_deepmrseg.evaluation.quality_plots import draw_predictions
+from bids_deepmrseg.evaluation.quality_tables import QUALITY, quality_text, study
 from bids_deepmrseg.evaluation.results import Fold, Result, read_folds, read_results
 from bids_deepmrseg.evaluation.robustness_plots import draw_changes
 from bids_deepmrseg.evaluation.robustness_tables import robustness_text
@@ -77,12 +79,14 @@ def render(files: Iterable[Path], *, draw: bool) -> tuple[Section, ...]:
     logs = {file: read_log(file) for file in ordered if is_log(file)}
     folds = {f.stem.removesuffix(FOLDS): read_folds(f) for f in ordered if f.stem.endswith(FOLDS)}
     changes = [file for file in ordered if file.name.startswith(ROBUSTNESS)]
-    others = {*logs, *changes}
+    judged = [file for file in ordered if file.stem.endswith(QUALITY)]
+    others = {*logs, *changes, *judged}
     results = [f for f in ordered if f not in others and not f.stem.endswith(FOLDS)]
     if lonely := folds.keys() - {file.stem for file in results}:
         raise UsageError(f"{', '.join(sorted(lonely))}{FOLDS}.tsv came without its results")
     sections = [_results_section(file, folds, logs.values(), draw=draw) for file in results]
     sections += [_changes_section(file, draw=draw) for file in changes]
+    sections += [_quality_section(file, draw=draw) for file in judged]
     return (*sections, *_log_sections(logs, draw=draw))
 
 
@@ -136,6 +140,18 @@ def _results_section(
     text = "\n\n".join([above, *_tables(results, task, is_crossval=is_crossval)])
     figures = tuple(_figures(file, results, draw=draw))
     return Section(name=file.stem, text=text, figures=figures)
+
+
+def _quality_section(file: Path, *, draw: bool) -> Section:
+    """Tables and the figure of how well quality is told without a reference."""
+    studied = study(file)
+    picture = Figure(
+        title=f"{file.stem}: predicted and true Dice",
+        file=file.parent / FIGURES / f"{file.stem}.svg",
+    )
+    if draw:
+        draw_predictions(studied.structures, studied.cases, picture.file)
+    return Section(name=file.stem, text=quality_text(studied), figures=(picture,) if draw else ())
 
 
 def _changes_section(file: Path, *, draw: bool) -> Section:
