@@ -109,8 +109,8 @@ def plan_damaged(
         At most as many people of each fold, spread evenly over their names, and of each only the
         first scan; all scans of all where ``None``.
     n_damages
-        Of each scan only as many damages, drawn at random by its name; all where ``None``. Every
-        scan is also segmented as it is.
+        Of each scan only as many damages, drawn at random by its name, half of them strong ones;
+        all where ``None``. Every scan is also segmented as it is.
     """
     chosen = [[(fold, scan) for scan in _held(scans, fold, n_people)] for fold in folds]
     for turn in zip_longest(*chosen):
@@ -142,11 +142,18 @@ def _shows_head(task: Task) -> bool:
 
 
 def _drawn(damages: list[Damage], n_damages: int | None, stem: str) -> list[Damage]:
-    """Some of the damages, the same ones for the same scan."""
+    """Some of the damages, the same ones for the same scan: strong ones and any others in turn.
+
+    Drawn without regard to strength most would be harmless, and say little of bad answers.
+    """
     if n_damages is None or n_damages >= len(damages):
         return damages
-    chosen = random.Random(stem).sample(range(len(damages)), n_damages)  # noqa: S311 - no secret
-    return [damages[number] for number in sorted(chosen)]
+    shuffled = random.Random(stem).sample(damages, len(damages))  # noqa: S311 - no secret
+    strongest = {damage.name: damage for damage in damages}.values()  # the last of each name
+    strong = [damage for damage in shuffled if damage in strongest]
+    others = [damage for damage in shuffled if damage not in strongest]
+    in_turn = [damage for pair in zip_longest(strong, others) for damage in pair if damage]
+    return in_turn[:n_damages]
 
 
 def judge_todo(todo: Todo, models: Models, *, freesurfer: bool) -> tuple[Judged, ...]:
