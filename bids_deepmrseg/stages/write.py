@@ -89,7 +89,7 @@ def derivative_path(
     suffix, extension
         Such as ``dseg`` and ``.nii.gz``.
     label
-        Value of the ``label`` entity, for masks.
+        Value of the ``label`` entity, for masks; ``desc`` then names the task.
     folder
         ``anat``, or ``figures``, which lies directly in the subject's folder.
 
@@ -100,9 +100,10 @@ def derivative_path(
     """
     early = [pair for pair in case.entities if pair[0] not in ENTITIES_AFTER_SPACE]
     late = [pair for pair in case.entities if pair[0] in ENTITIES_AFTER_SPACE]
-    entities = [*early, ("space", case.task.space), *late, ("seg", case.task.name)]
-    if label is not None:
-        entities.append(("label", label))
+    named = [("seg", case.task.name)]
+    if label is not None:  # BIDS has no masks with both seg and label
+        named = [("label", label), ("desc", case.task.name)]
+    entities = [*early, ("space", case.task.space), *late, *named]
     stem = "_".join(f"{key}-{value}" for key, value in entities)
     levels = ("sub", "ses") if folder == "anat" else ("sub",)
     folders = (f"{key}-{case.entity(key)}" for key in levels if case.entity(key))
@@ -140,7 +141,10 @@ def write_case(
     sidecar = _sidecar(case, provenance, f"{case.task.description}: label map and volumes")
     columns = read_json(COLUMNS_FILE)
     write_json(_sibling(output_dir, case, "dseg", ".json"), {**sidecar, "Manual": False, **columns})
-    rows = [_row(one) | _brain_cells(one, segmented.brain_volume_mm3) for one in measures]
+    rows = [
+        _row(one) | _brain_cells(one, segmented.brain_volume_mm3) | _quality_cells(one)
+        for one in measures
+    ]
     write_tsv(_sibling(output_dir, case, "dseg", ".tsv"), tuple(columns), rows)
     dtype = np.uint8 if max(label.index for label in case.task.labels) < 256 else np.uint16
     labels = segmented.dseg.astype(dtype)
@@ -296,6 +300,23 @@ def _brain_cells(one: StructureMeasures, brain_mm3: float | None) -> dict[str, s
     return {
         "brain_mm3": ABSENT if brain_mm3 is None else f"{brain_mm3:.3f}",
         "fraction_of_brain": ABSENT if fraction is None else f"{fraction:.8f}",
+    }
+
+
+def _quality_cells(one: StructureMeasures) -> dict[str, str]:
+    """What is likely of a structure's quality, and what is doubtful, as cells of the table."""
+    figures = {
+        "agreement": one.agreement,
+        "soft_dice": one.soft_dice,
+        "border_entropy_bits": one.border_entropy_bits,
+        "predicted_dice": one.predicted_dice,
+        "asymmetry": one.asymmetry,
+    }
+    return {
+        **{name: f"{x:.4f}" if math.isfinite(x) else ABSENT for name, x in figures.items()},
+        "in_training_range": _yes_or_no(one.in_training_range),
+        "flagged": _yes_or_no(bool(one.flags)),
+        "why_flagged": "; ".join(one.flags) or ABSENT,
     }
 
 

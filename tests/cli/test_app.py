@@ -116,7 +116,7 @@ def test_a_dry_run_tells_which_task_locates_another(
     ("located_by", "sentence"),
     [
         ("nobody", "task part is located by task 'nobody', which does not exist; known tasks: "),
-        ("part", "task part cannot show where part is to be segmented: it is itself located"),
+        ("part", "task part cannot show where part is to be segmented: it has no label 1"),
         ("other", "it reads FLAIR, but part begins with T1w"),
         ("deepbrain", "task deepbrain cannot show where part is to be segmented: it has no label"),
     ],

@@ -102,7 +102,7 @@ def test_the_graph_of_a_chain_gives_voxel_for_voxel_what_the_stages_give(
 def _check_brain(settings: RunSettings, outcomes: tuple[Outcome, ...], whole: np.ndarray) -> None:
     """No landmark is shown to users, and every table tells the volume of the brain."""
     assert np.unique(whole).tolist() == [0, 1]
-    (mask,) = settings.output_dir.rglob("*_label-brain_mask.nii.gz")
+    (mask,) = settings.output_dir.rglob("*_label-brain_desc-whole_mask.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(open_nifti(mask).dataobj), whole)
     brain_mm3 = np.count_nonzero(whole) * 4.0**3
     for outcome in outcomes:

@@ -81,10 +81,10 @@ def test_a_picture_lies_in_the_figures_of_the_subject(tmp_path: Path) -> None:
     assert path == Path("sub-01/figures/sub-01_ses-2_space-T1w_seg-tiny_dseg.png")
 
 
-def test_a_label_entity_stands_behind_seg(tmp_path: Path) -> None:
+def test_a_mask_names_its_label_and_its_task(tmp_path: Path) -> None:
     case = make_case(tmp_path, "sub-01_T1w.nii.gz")
     path = derivative_path(case, suffix="mask", extension=".nii.gz", label="L")
-    assert path.name == "sub-01_space-T1w_seg-tiny_label-L_mask.nii.gz"
+    assert path.name == "sub-01_space-T1w_label-L_desc-tiny_mask.nii.gz"
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -158,7 +158,7 @@ def test_the_sidecar_tells_every_model_that_was_built_on(tmp_path: Path) -> None
 
 def test_the_brain_is_also_written_as_a_mask(tmp_path: Path) -> None:
     _, segmented, dseg = make_written(tmp_path, task=replace(make_task(), brain=7))
-    file = dseg.with_name("sub-01_space-T1w_seg-tiny_label-brain_mask.nii.gz")
+    file = dseg.with_name("sub-01_space-T1w_label-brain_desc-tiny_mask.nii.gz")
     mask, image = open_nifti(file), open_nifti(dseg)
     np.testing.assert_array_equal(np.asanyarray(mask.dataobj), segmented.dseg == 7)
     np.testing.assert_array_equal(mask.affine, image.affine)
@@ -175,7 +175,7 @@ def test_a_task_that_does_not_measure_the_brain_writes_no_mask(tmp_path: Path) -
 
 def test_a_mask_of_someone_else_is_left_as_it_is(tmp_path: Path) -> None:
     theirs = (
-        tmp_path / "out" / "sub-01" / "anat" / "sub-01_space-T1w_seg-tiny_label-brain_mask.json"
+        tmp_path / "out" / "sub-01" / "anat" / "sub-01_space-T1w_label-brain_desc-tiny_mask.json"
     )
     theirs.parent.mkdir(parents=True)
     theirs.write_text('{"Type": "Brain"}', encoding="utf-8")
