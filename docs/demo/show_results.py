@@ -13,13 +13,28 @@ def find(folder: Path, pattern: str) -> list[Path]:
     return found
 
 
-def volume_lines(table: Path) -> list[str]:
-    """One line per structure: its name and its volume in millilitres."""
+def rows_of(table: Path, task: str) -> list[dict[str, str]]:
+    """What the table of all tasks says of one, or the end of the demonstration."""
     with table.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    if not rows:
-        sys.exit(f"the demonstration failed: {table} has no rows")
-    return [f"  {row['name']:<28}{float(row['volume_mm3']) / 1000:8.2f} ml" for row in rows]
+        rows = [row for row in csv.DictReader(stream, delimiter="\t") if row["task"] == task]
+    if not rows or any(row["status"] != "done" for row in rows):
+        sys.exit(f"the demonstration failed: {table} has no results of task {task}")
+    return rows
+
+
+def volume_line(row: dict[str, str]) -> str:
+    """A structure: its name, its volume in millilitres, and its part of the brain."""
+    line = f"  {row['name']:<28}{float(row['volume_mm3']) / 1000:8.2f} ml"
+    if row["fraction_of_brain"] == "n/a":
+        return line
+    return f"{line}{100 * float(row['fraction_of_brain']):9.3f} % of the brain"
+
+
+def brain_line(row: dict[str, str]) -> str:
+    """The volume of the brain, which is the same for all structures of a scan."""
+    if row["brain_mm3"] == "n/a":
+        return "  The brain was not measured"
+    return f"  {'Brain and ventricles':<28}{float(row['brain_mm3']) / 1000:8.2f} ml"
 
 
 def task_lines(output_dir: Path, table: Path) -> list[str]:
@@ -29,9 +44,11 @@ def task_lines(output_dir: Path, table: Path) -> list[str]:
     (label_map,) = find(table.parent, f"{table.stem}.nii.gz")
     (picture,) = find(output_dir, f"{subject}/figures/{table.stem}.png")
     (group,) = find(output_dir, f"group_{task}.tsv")
+    rows = rows_of(find(output_dir, "group_volumes.tsv")[0], task)
     return [
         f"\nVolumes in the MNI152 template, task {task}:",
-        *volume_lines(table),
+        *(volume_line(row) for row in rows),
+        brain_line(rows[0]),
         f"Label map        {label_map}",
         f"Its volumes      {table}",
         f"Group table      {group}",
