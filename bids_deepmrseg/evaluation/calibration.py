@@ -30,8 +30,7 @@ from bids_deepmrseg.tasks import Label, Range, Task
 
 Vector = npt.NDArray[np.float64]
 
-FIGURES = ("agreement", "soft_dice", "border_entropy_bits", "volume_deviation")
-SIGNS = (1, 1, -1, -1)  # of the weights of FIGURES
+SIGNS = (1, 1, -1, -1)  # of the weights of agreement, soft Dice, entropy, and volume deviation
 RIDGE = 0.02  # keeps weights finite where figures say the same; in squared Dice
 OFFSET_RIDGE = 0.05
 RANGE_SD = 3.0  # of log volumes and asymmetries: nearly all training data lie within
@@ -137,7 +136,12 @@ def fit(rows: Sequence[Judged], references: Sequence[Reference], task: Task) -> 
         task=task.name,
         model_sha256="",
         stands_on="",
-        weights=Weights(**dict(zip(FIGURES, map(float, weights), strict=True))),
+        weights=Weights(
+            agreement=float(weights[0]) if has_agreement else None,
+            soft_dice=float(weights[1]),
+            border_entropy_bits=float(weights[2]),
+            volume_deviation=float(weights[3]),
+        ),
         structures=structures,
         case_bad_below=case_bad,
         case_flag_below=case_bad,
@@ -202,7 +206,7 @@ def _solve(
     """Weights ``(4,)`` and offsets, by penalised least squares on figures scaled alike."""
     mean, sd = figures.mean(axis=0), np.maximum(figures.std(axis=0), 1e-6)
     scaled = (figures - mean) / sd
-    n_figures, n_structures = len(FIGURES), int(member.max()) + 1
+    n_figures, n_structures = len(SIGNS), int(member.max()) + 1
 
     def residuals(parameters: Vector) -> Vector:
         weights, base, own = np.split(parameters, [n_figures, n_figures + 1])

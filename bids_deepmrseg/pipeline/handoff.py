@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,11 +13,12 @@ import numpy.typing as npt
 from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.files import JsonValue, read_json, write_json
 from bids_deepmrseg.imaging.grid import Grid
-from bids_deepmrseg.records import Case, Segmented, StructureMeasures
+from bids_deepmrseg.records import Case, Certainty, Segmented, StructureMeasures
 from bids_deepmrseg.stages.write import Provenance, UsedModel
 from bids_deepmrseg.taskfiles import find_locator
 from bids_deepmrseg.tasks import Task
 
+FIGURES = ("agreement", "soft_dice", "border_entropy_bits", "predicted_dice", "asymmetry")
 STAGES = ("segment", "measure", "write")
 
 
@@ -57,6 +58,8 @@ def save_segmented(segmented: Segmented, file: Path) -> None:
         arrays["landmarks"] = segmented.landmarks
     if segmented.brain_volume_mm3 is not None:
         arrays["brain_volume_mm3"] = np.array(segmented.brain_volume_mm3)
+    if segmented.certainties:
+        arrays["certainties"] = np.array([astuple(one) for one in segmented.certainties])
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -73,7 +76,19 @@ def load_segmented(file: Path) -> Segmented:
             probabilities=arrays.get("probabilities"),
             landmarks=arrays.get("landmarks"),
             brain_volume_mm3=None if brain is None else float(brain),
+            certainties=tuple(_certainty(row) for row in arrays.get("certainties", ())),
         )
+
+
+def _certainty(row: npt.NDArray[np.float64]) -> Certainty:
+    """One label's figures from a row of numbers in the order of their record."""
+    index, agreement, soft_dice, border_entropy_bits = (float(value) for value in row)
+    return Certainty(
+        index=int(index),
+        agreement=agreement,
+        soft_dice=soft_dice,
+        border_entropy_bits=border_entropy_bits,
+    )
 
 
 def save_measures(measures: tuple[StructureMeasures, ...], file: Path) -> None:
@@ -88,10 +103,18 @@ def save_measures(measures: tuple[StructureMeasures, ...], file: Path) -> None:
             "touches_edge": one.touches_edge,
             "in_adult_range": one.in_adult_range,
             "fraction_of_brain": one.fraction_of_brain,
+            "in_training_range": one.in_training_range,
+            "flags": list(one.flags),
+            **{name: _finite(getattr(one, name)) for name in FIGURES},
         }
         for one in measures
     }
     write_json(file, table)
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else None
 
 
 def load_measures(file: Path, task: Task) -> tuple[StructureMeasures, ...]:
@@ -112,9 +135,17 @@ def load_measures(file: Path, task: Task) -> tuple[StructureMeasures, ...]:
                 touches_edge=row["touches_edge"],
                 in_adult_range=row["in_adult_range"],
                 fraction_of_brain=row.get("fraction_of_brain"),  # earlier versions had none
+                in_training_range=row.get("in_training_range"),
+                flags=tuple(row.get("flags", ())),
+                **{name: _number(row.get(name)) for name in FIGURES},
             )
         )
     return tuple(loaded)
+
+
+def _number(value: float | None) -> float:
+    """A number of JSON, ``nan`` where it was none."""
+    return math.nan if value is None else value
 
 
 def save_provenance(provenance: Provenance, file: Path) -> None:

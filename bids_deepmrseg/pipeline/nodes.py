@@ -30,6 +30,7 @@ from bids_deepmrseg.pipeline.handoff import (
 )
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.measure import measure
+from bids_deepmrseg.stages.quality import doubts_of_quality, judge, read_calibration
 from bids_deepmrseg.stages.report import draw_case
 from bids_deepmrseg.stages.write import derivative_path, write_case
 from bids_deepmrseg.taskfiles import read_task
@@ -135,6 +136,7 @@ class SegmentCase(_CaseInterface):
 
 class _MeasureInputSpec(_CaseInputSpec):
     segmented_file = File(exists=True, mandatory=True, desc="labels on the native grid")
+    quality_files = traits.List(File(exists=True), desc="record and calibration of the model")
 
 
 class _MeasureOutputSpec(TraitedSpec):
@@ -142,16 +144,17 @@ class _MeasureOutputSpec(TraitedSpec):
 
 
 class MeasureCase(_CaseInterface):
-    """Stage 5: :func:`bids_deepmrseg.stages.measure.measure`."""
+    """Stage 5, and what is likely of its quality: ``measure`` and ``judge``."""
 
     input_spec = _MeasureInputSpec
     output_spec = _MeasureOutputSpec
 
-    def _run_case(self, case: Case, cwd: Path, note: Noted) -> dict[str, str]:  # noqa: ARG002 - no doubts here
+    def _run_case(self, case: Case, cwd: Path, note: Noted) -> dict[str, str]:  # noqa: ARG002 - told when written
         measures_file = cwd / "measures.json"
-        save_measures(
-            measure(load_segmented(Path(self.inputs.segmented_file)), case.task), measures_file
-        )
+        segmented = load_segmented(Path(self.inputs.segmented_file))
+        measures = measure(segmented, case.task)
+        calibration = read_calibration(Path(self.inputs.task_file).parent)
+        save_measures(judge(measures, segmented.certainties, calibration), measures_file)
         return {"measures_file": str(measures_file)}
 
 
@@ -182,7 +185,9 @@ class WriteCase(_CaseInterface):
         segmented = load_segmented(Path(self.inputs.segmented_file))
         measures = load_measures(Path(self.inputs.measures_file), case.task)
         provenance = load_provenance(Path(self.inputs.provenance_file))
-        for doubt in provenance.doubts:
+        calibration = read_calibration(Path(self.inputs.task_file).parent)
+        quality = doubts_of_quality(measures, case.task, calibration, provenance.model_sha256)
+        for doubt in (*provenance.doubts, *quality):
             note.doubt(doubt)
         dseg = write_case(case, segmented, measures, provenance, output_dir)
         picture = derivative_path(case, suffix="dseg", extension=".png", folder="figures")

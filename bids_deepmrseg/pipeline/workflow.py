@@ -19,9 +19,16 @@ from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
-from bids_deepmrseg.taskfiles import TASK_FILE, find_model_folder, find_named_model_folder
+from bids_deepmrseg.stages.quality import QUALITY_FILE
+from bids_deepmrseg.taskfiles import (
+    TASK_FILE,
+    WEIGHTS_RECORD_FILE,
+    find_model_folder,
+    find_named_model_folder,
+)
 
 HANDED_OVER = ("segmented", "provenance")  # what segmenting leaves for the nodes after it
+QUALITY_FILES = (WEIGHTS_RECORD_FILE, QUALITY_FILE)  # new ones, new judgement
 UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
 POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
@@ -171,7 +178,10 @@ def _add_case(
     """Segmented files and provenance go on to measure and write."""
     memory_gb = segment.mem_gb / 2
     write_case = WriteCase(output_dir=str(settings.output_dir.absolute()))
-    measure = _node(MeasureCase(), case, "measure", settings, notes_dir, memory_gb=memory_gb)
+    folder = find_model_folder(case.task, settings.models_dir).absolute()
+    quality = [str(folder / name) for name in QUALITY_FILES if (folder / name).is_file()]
+    measure_case = MeasureCase(quality_files=quality)
+    measure = _node(measure_case, case, "measure", settings, notes_dir, memory_gb=memory_gb)
     write = _node(write_case, case, "write", settings, notes_dir, memory_gb=memory_gb)
     results = [(f"{one}_file", f"{one}_file") for one in HANDED_OVER]
     workflow.connect(

@@ -23,6 +23,8 @@ WIDE_COLUMNS = (
     "reason",
     "n_touching_edge",
     "n_outside_adult_range",
+    "n_flagged",
+    "mean_predicted_dice",
     "mean_probability",
     "total_mm3",
     "brain_mm3",
@@ -41,6 +43,9 @@ LONG_COLUMNS = (
     "mean_probability",
     "touches_edge",
     "in_adult_range",
+    "predicted_dice",
+    "flagged",
+    "why_flagged",
 )
 
 
@@ -302,7 +307,7 @@ def _wide_row(entry: Entry) -> dict[str, str]:
     row["n_outside_adult_range"] = str(_count(entry, "in_adult_range", "false"))
     row["total_mm3"] = f"{sum(float(one['volume_mm3']) for one in entry.structures):.3f}"
     row["mean_probability"] = _mean_probability(entry)
-    return row
+    return row | _quality_of(entry)
 
 
 def _column(structure: Mapping[str, str]) -> str:
@@ -327,6 +332,18 @@ def _is_divided(structure: Mapping[str, str]) -> bool:
 def _count(entry: Entry, column: str, value: str) -> int:
     """Number of structures with that value."""
     return sum(one[column] == value for one in entry.structures)
+
+
+def _quality_of(entry: Entry) -> dict[str, str]:
+    """Flags and predicted Dice of a case; tables of earlier versions have neither."""
+    flagged = [one.get("flagged", ABSENT) for one in entry.structures]
+    predicted = [one.get("predicted_dice", ABSENT) for one in entry.structures]
+    return {
+        "n_flagged": ABSENT if ABSENT in flagged else str(flagged.count("true")),
+        "mean_predicted_dice": ABSENT
+        if ABSENT in predicted
+        else f"{sum(map(float, predicted)) / len(predicted):.4f}",
+    }
 
 
 def _mean_probability(entry: Entry) -> str:

@@ -29,12 +29,12 @@ class Weights:
     Attributes
     ----------
     agreement, soft_dice, border_entropy_bits
-        Per unit of the figure; 0 for ``agreement`` where the model has one network.
+        Per unit of the figure; ``None`` for ``agreement`` where the model has one network.
     volume_deviation
         Per standard deviation between the log of the volume and its mean in the training data.
     """
 
-    agreement: float
+    agreement: float | None
     soft_dice: float
     border_entropy_bits: float
     volume_deviation: float
@@ -141,15 +141,15 @@ def predict_dice(
     if volume_ml <= 0:
         return 0.0
     deviation = volume_deviation(volume_ml, expected.log_volume_mean, expected.log_volume_sd)
-    agreement = certainty.agreement if weights.agreement else 0.0
+    by_agreement = 0.0 if weights.agreement is None else weights.agreement * certainty.agreement
     logit = (
         expected.offset
-        + weights.agreement * agreement
+        + by_agreement
         + weights.soft_dice * certainty.soft_dice
         + weights.border_entropy_bits * certainty.border_entropy_bits
         + weights.volume_deviation * deviation
     )
-    return 1 / (1 + math.exp(-logit))
+    return 0.5 * (1 + math.tanh(logit / 2))  # the same as 1 / (1 + exp(-x)), for any x
 
 
 def judge(
@@ -266,10 +266,28 @@ def mean_predicted_dice(measures: tuple[StructureMeasures, ...]) -> float:
 
 
 def doubts_of_quality(
-    measures: tuple[StructureMeasures, ...], task: Task, calibration: Calibration | None
+    measures: tuple[StructureMeasures, ...],
+    task: Task,
+    calibration: Calibration | None,
+    model_sha256: str,
 ) -> tuple[str, ...]:
-    """Sentences for log and report on a case that should be looked at."""
+    """Sentences for log and report on a case that should be looked at.
+
+    Parameters
+    ----------
+    measures
+        As :func:`judge` made them.
+    task, calibration
+        What was segmented, and what is known of the model's quality.
+    model_sha256
+        Digest of the weights that were run; a calibration of others is told of.
+    """
     doubts = []
+    if calibration is not None and calibration.model_sha256 != model_sha256:
+        doubts.append(
+            f"predicted Dice is not to be trusted: {QUALITY_FILE} of {task.name} was made for "
+            "other weights; make it again with deepmrseg-evaluate calibrate"
+        )
     mean = mean_predicted_dice(measures)
     if calibration is not None and mean < calibration.case_flag_below:
         doubts.append(
