@@ -128,6 +128,14 @@ def test_the_table_holds_a_row_per_structure_with_what_was_measured(tmp_path: Pa
         "mean_probability": "0.7500",
         "touches_edge": "false",
         "in_adult_range": "true",
+        "agreement": "n/a",
+        "soft_dice": "n/a",
+        "border_entropy_bits": "n/a",
+        "predicted_dice": "n/a",
+        "in_training_range": "n/a",
+        "asymmetry": "n/a",
+        "flagged": "false",
+        "why_flagged": "n/a",
     }
     assert rows[1]["in_adult_range"] == "n/a"
 
