@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bids_deepmrseg.errors import TrainingError
+from bids_deepmrseg.errors import GeometryError, SegmentationError, TrainingError
 from bids_deepmrseg.imaging.grid import Grid, Placement, crop_to, to_ras
 from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
 from bids_deepmrseg.selection.labelled import LabelledScan
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 GREY_LEVELS = 255 / BRIGHTEST  # volumes are kept as uint8: 64 levels per tissue intensity
 LOW_RESOLUTION_SHARE = 0.35
+MOST_DRAWS = 8  # of one random head, until it shows every place whole
 HEAD_MARGIN_VOXELS = 12
 HEAD_HEIGHT_VOXELS = 224  # from above the vertex down to the neck
 
@@ -201,11 +202,12 @@ def make_variant(
     """
     generator = torch.Generator().manual_seed(variant.seed)
     as_scanned = variant.kind == "stripped" and variant.number == 0 and variant.scan
-    if locator is not None:
-        grid, head = _whole(variant, task, head_numbers, None if as_scanned else generator)
-        made = cut_places(head, grid, task, locator)
-    elif as_scanned and variant.scan:
-        made = [_as_scanned(variant.scan, task)]
+    if locator is not None and as_scanned:
+        made = cut_places(*_whole_as_scanned(as_scanned, task), task, locator)
+    elif locator is not None:
+        made = _random_places(variant, task, head_numbers, locator, generator)
+    elif as_scanned:
+        made = [_as_scanned(as_scanned, task)]
     else:
         made = [_randomised(variant, task, head_numbers, generator)]
     arrays: dict[str, npt.NDArray[np.uint8]] = {}
@@ -241,25 +243,43 @@ def _as_scanned(
     return prepared.channels, place_classes(classes, prepared.placement, task.n_classes)
 
 
+def _whole_as_scanned(scan: LabelledScan, task: Task) -> tuple[Head, Grid]:
+    """A labelled scan with the labels of all places, exactly as it is."""
+    volumes, classes, grid = _read_labelled(scan, task)
+    return Head(torch.from_numpy(volumes[0]), torch.from_numpy(classes)), grid
+
+
+def _random_places(
+    variant: Variant,
+    task: Task,
+    head_numbers: tuple[tuple[int, ...], ...],
+    locator: Task,
+    generator: torch.Generator,
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]:
+    """All places of a random head; if it was moved out of what is shown, of the next one drawn."""
+    for _ in range(MOST_DRAWS - 1):
+        head, grid = _whole(variant, task, head_numbers, generator)
+        try:
+            return cut_places(head, grid, task, locator)
+        except (GeometryError, SegmentationError) as error:
+            logger.debug("%s is drawn anew: %s", variant.stem, error)
+    return cut_places(*_whole(variant, task, head_numbers, generator), task, locator)
+
+
 def _whole(
     variant: Variant,
     task: Task,
     head_numbers: tuple[tuple[int, ...], ...],
-    generator: torch.Generator | None,
-) -> tuple[Grid, Head]:
-    """A scan with the labels of all places: as it is, or made random near them."""
-    if generator is None and variant.scan is not None:
-        volumes, native, grid = _read_labelled(variant.scan, task)
-        return grid, Head(torch.from_numpy(volumes[0]), torch.from_numpy(native))
-    if generator is None:
-        raise TrainingError("only a labelled scan can be taken as it is")
+    generator: torch.Generator,
+) -> tuple[Head, Grid]:
+    """A head of random shape and resolution, cut down to what is near its labels."""
     raw, spacing_mm = _raw_head(variant, task, head_numbers, generator)
     head = near_labels(raw, spacing_mm)
     shape = (head.image.shape[0], head.image.shape[1], head.image.shape[2])
     field = random_field(shape, generator)
     image = _degrade(warp(head.image, field, labels=False), generator)
     classes = warp(head.classes, field, labels=True)
-    return Grid(shape, np.diag([*spacing_mm, 1.0])), Head(image, classes)
+    return Head(image, classes), Grid(shape, np.diag([*spacing_mm, 1.0]))
 
 
 def _randomised(

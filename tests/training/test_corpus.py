@@ -126,4 +126,5 @@ def test_label_numbers_become_classes_in_task_order() -> None:
 
 def test_a_class_may_have_many_numbers_and_what_comes_later_is_cut_out_of_it() -> None:
     values = np.array([[0, 10, 11], [12, 99, 49]])
-    assert classes_of(values, ((10, 11, 12, 49), (11,), (49, 50))).tolist() == [[0, 1, 2], [1, 0, 3]]
+    numbers = ((10, 11, 12, 49), (11,), (49, 50))
+    assert classes_of(values, numbers).tolist() == [[0, 1, 2], [1, 0, 3]]
