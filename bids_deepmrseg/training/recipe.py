@@ -102,6 +102,8 @@ class Recipe:
             raise UsageError(f"recipe {self.name}: views must be some of {', '.join(VIEWS)}")
         if not 0 <= self.synthetic_share < 1:
             raise UsageError(f"recipe {self.name}: synthetic_share must be in [0, 1)")
+        if not 0 <= self.near_structures <= 1:
+            raise UsageError(f"recipe {self.name}: near_structures must be in [0, 1]")
 
     @property
     def n_steps(self) -> int:
@@ -124,7 +126,7 @@ def fit_recipe(recipe: Recipe, task: Task) -> Recipe:
     fitted = replace(recipe, views=views or recipe.views)
     one_sided = [
         label.name
-        for label in task.labels
+        for label in task.told_apart
         if label.mirror == label.index and ONE_SIDE.search(label.name)
     ]
     if one_sided and recipe.flipped and task.region is None:

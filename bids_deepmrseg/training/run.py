@@ -172,6 +172,7 @@ def run_training(settings: TrainSettings, listener: Listener) -> Path:
 
 def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
     """Plan, make and load the volumes to learn from."""
+    _check_channels(settings.task, settings.recipe)
     labelled = _labelled(settings)
     variants = plan_corpus(labelled, _head_maps(settings), settings.recipe, seed=settings.seed)
     folder = settings.corpus_dir
@@ -188,6 +189,17 @@ def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
     examples = load_corpus(variants, folder)
     require_every_label(examples, settings.task)
     return examples
+
+
+def _check_channels(task: Task, recipe: Recipe) -> None:
+    """Scans as they are have all channels; what is warped, painted or cut out has one."""
+    as_scanned = recipe.n_stripped <= 1 and not recipe.n_surrounded and not recipe.n_synthetic
+    if len(task.channels) > 1 and (task.is_cut_from_scans or not as_scanned):
+        raise TrainingError(
+            f"task {task.name} has {len(task.channels)} channels: it learns from labelled scans as "
+            f"they are, but recipe {recipe.name} or its region asks for others; use a recipe with "
+            "n_stripped = 1 and no heads, and a field of view or crops"
+        )
 
 
 def _labelled(settings: TrainSettings) -> tuple[LabelledScan, ...]:
@@ -208,14 +220,20 @@ def _head_maps(settings: TrainSettings) -> tuple[Path, ...]:
         return ()
     if settings.head_maps_dir is None:
         raise TrainingError(f"recipe {settings.recipe.name} needs whole-head label maps")
-    maps = tuple(
-        file
-        for file in sorted(settings.head_maps_dir.glob("*.nii*"))
-        if not any(file.name.startswith(f"{name}_") for name in settings.excluded_maps)
-    )
+    maps = sorted(settings.head_maps_dir.glob("*.nii*"))
+    for name in settings.excluded_maps:
+        kept = [file for file in maps if not _is_named(file, name)]
+        if len(kept) == len(maps):
+            logger.warning("%s is to be left out, but is not in %s", name, settings.head_maps_dir)
+        maps = kept
     if not maps:
         raise TrainingError(f"{settings.head_maps_dir} holds no NIfTI label map to learn from")
-    return maps
+    return tuple(maps)
+
+
+def _is_named(file: Path, name: str) -> bool:
+    """Whether a file is the one called ``head-1``, say, and not ``head-17``."""
+    return file.name == name or file.name.startswith((f"{name}_", f"{name}."))
 
 
 def _head_numbers(settings: TrainSettings) -> tuple[tuple[int, ...], ...]:
