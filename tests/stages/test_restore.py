@@ -1,5 +1,7 @@
 """Laws of restoring: what the network says comes back at its place, on exactly the native grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from bids_deepmrseg.imaging.grid import Crop, Grid, Placement
 from bids_deepmrseg.records import Predicted
 from bids_deepmrseg.stages.restore import restore
+from bids_deepmrseg.tasks import Task
 from tests.imaging.test_grid import centre_of_mass_mm, place
 from tests.makers import GEOMETRIES, make_grid, make_task
 
@@ -155,3 +158,58 @@ def test_what_the_network_said_is_left_as_it_was() -> None:
     before = probabilities.copy()
     restore(predicted(placement, probabilities), TASK, keep_probabilities=True)
     np.testing.assert_array_equal(probabilities, before)
+
+
+# landmarks: parts of the third structure, told apart by the networks alone
+
+
+def with_landmarks() -> Task:
+    left, right, middle = TASK.labels
+    parts = (
+        replace(left, index=21, mirror=22, part_of=middle.index),
+        replace(right, index=22, mirror=21, part_of=middle.index),
+    )
+    return replace(TASK, landmarks=parts)
+
+
+@pytest.mark.parametrize("geometry", ["RAS", "LPS", "anisotropic", "odd"])
+def test_landmarks_become_their_label_and_a_map_of_their_own(geometry: str) -> None:
+    task = with_landmarks()
+    placement = place(make_grid(geometry), 3.0)
+    classes = blobs(placement.model)
+    # the left and right ball are landmarks now; the third one is the label that they are a part of
+    told = np.choose(classes, [0, 4, 5, 3])
+    probabilities = (np.arange(6).reshape(-1, 1, 1, 1) == told).astype(np.float32)
+    segmented = restore(predicted(placement, probabilities), task, keep_probabilities=True)
+    plain = restore(predicted(placement, sure_of(classes)), TASK)
+    assert segmented.landmarks is not None
+    assert set(np.unique(segmented.dseg).tolist()) == {0, 7}
+    np.testing.assert_array_equal(segmented.landmarks == 21, plain.dseg == 1)
+    np.testing.assert_array_equal(segmented.landmarks == 22, plain.dseg == 2)
+    np.testing.assert_array_equal(segmented.shown, segmented.landmarks)
+    assert ((segmented.dseg == 7) | (segmented.landmarks == 0)).all()
+    assert segmented.probabilities is not None
+    assert len(segmented.probabilities) == 4, "no class for landmarks"
+    np.testing.assert_allclose(segmented.probabilities.sum(axis=0, dtype="f4"), 1, atol=4e-3)
+
+
+def test_parts_that_are_each_less_probable_than_the_background_win_together() -> None:
+    task = with_landmarks()
+    placement = place(make_grid(), 4.0)
+    shares = np.array([0.4, 0, 0, 0.1, 0.3, 0.2], np.float32).reshape(-1, 1, 1, 1)
+    probabilities = np.broadcast_to(shares, (6, *placement.model.shape)).copy()
+    segmented = restore(predicted(placement, probabilities), task, keep_probabilities=True)
+    assert (segmented.dseg == 7).all()
+    np.testing.assert_allclose(segmented.confidence, 0.6, atol=1e-5)
+    assert segmented.landmarks is not None
+    assert not segmented.landmarks.any(), "none of them is more probable than the background"
+    assert segmented.probabilities is not None
+    np.testing.assert_allclose(segmented.probabilities[3], 0.6, atol=1e-3)
+    np.testing.assert_allclose(segmented.probabilities[0], 0.4, atol=1e-3)
+
+
+def test_a_task_without_landmarks_shows_its_labels() -> None:
+    placement = place(make_grid(), 4.0)
+    segmented = restore(predicted(placement, sure_of(blobs(placement.model))), TASK)
+    assert segmented.landmarks is None
+    assert segmented.shown is segmented.dseg

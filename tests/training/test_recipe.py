@@ -40,7 +40,16 @@ def test_a_patch_that_cannot_be_halved_is_refused(tmp_path: Path) -> None:
         read_recipe(str(file))
 
 
-@pytest.mark.parametrize("text", ["patch = [112, 112]", "patch = 112", 'views = ["oblique"]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "patch = [112, 112]",
+        "patch = 112",
+        'views = ["oblique"]',
+        "near_structures = 1.2",
+        "near_structures = -0.1",
+    ],
+)
 def test_what_no_network_could_be_trained_by_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text, encoding="utf-8")

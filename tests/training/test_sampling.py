@@ -28,8 +28,11 @@ def _sampler(
     neighbours: int = 0,
     synthetic_share: float = 0.0,
     centred_on: Centre = "structure",
+    near_structures: float = 0.85,
 ) -> Sampler:
-    return Sampler(volumes or _volumes(), view, neighbours, synthetic_share, centred_on)
+    return Sampler(
+        volumes or _volumes(), view, neighbours, synthetic_share, centred_on, near_structures
+    )
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -67,6 +70,15 @@ def test_most_slices_show_a_structure_at_their_centre() -> None:
     rows, columns = slices.centres.long().unbind(1)
     centred = slices.classes[torch.arange(200), rows, columns] > 0
     assert 0.75 < float(centred.float().mean()) < 0.95
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_as_many_slices_go_through_structures_as_the_recipe_says(share: float) -> None:
+    """Structures fill too little of the made volumes to be met often by chance."""
+    slices = _sampler(near_structures=share).draw(300, 1.0, _generator())
+    rows, columns = slices.centres.long().unbind(1)
+    centred = slices.classes[torch.arange(300), rows, columns] > 0
+    assert float(centred.float().mean()) == pytest.approx(share, abs=0.08)
 
 
 @pytest.mark.parametrize("view", VIEWS)
