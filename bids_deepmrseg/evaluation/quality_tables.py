@@ -27,6 +27,7 @@ from bids_deepmrseg.tasks import Task
 
 QUALITY = "_quality"  # ends the names of such tables: <task>_quality.tsv
 CROSSVAL = "_crossval"  # and of the one beside it that has the volumes of all training data
+FAILED_BELOW = 0.5  # true Dice; such failures alone make any correlation high
 ALL = "all structures"
 CASES = "mean of a case"
 MERIT = (
@@ -36,6 +37,7 @@ MERIT = (
     "rho",
     "r, undamaged",
     "r, damaged",
+    "r, Dice from 0.5",
     "bad: Dice below",
     "flagged: predicted below",
     "bad ones flagged",
@@ -145,8 +147,9 @@ def _merit(name: str, predicted: Sequence[Predicted], margin: float) -> tuple[st
         predicted,
         [p for p in predicted if not p.row.is_damaged],
         [p for p in predicted if p.row.is_damaged],
+        [p for p in predicted if p.row.dice >= FAILED_BELOW],
     )
-    (r, rho), (r_undamaged, _), (r_damaged, _) = (correlation(part) for part in parts)
+    (r, rho), (r_undamaged, _), (r_damaged, _), (r_found, _) = (correlation(part) for part in parts)
     bad, good = ([p for p in predicted if p.is_bad is wanted] for wanted in (True, False))
     limits = sorted({p.bad_below for p in predicted})
     shown = f"{limits[0]:.2f}" if limits[-1] - limits[0] < 0.1 else "its own"
@@ -154,7 +157,7 @@ def _merit(name: str, predicted: Sequence[Predicted], margin: float) -> tuple[st
     return (
         name,
         str(len(predicted)),
-        *(_number(value) for value in (r, rho, r_undamaged, r_damaged)),
+        *(_number(value) for value in (r, rho, r_undamaged, r_damaged, r_found)),
         shown,
         flag,
         f"{sum(p.is_flagged for p in bad)} of {len(bad)}",
