@@ -1,4 +1,4 @@
-"""Laws of a placement that exchanges right and left: it moves nothing, and it can be undone."""
+"""Laws of placements, with right and left exchanged or not: nothing moves, all can be undone."""
 
 from dataclasses import replace
 
@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 
-from bids_deepmrseg.imaging.grid import Crop, Placement, to_ras
-from tests.imaging.test_grid import grids, place
+from bids_deepmrseg.imaging.grid import Crop, Grid, Placement, crop_to, to_ras
+from tests.imaging.test_grid import centre_of_mass_mm, grids, place, xyz_mm
+from tests.imaging.test_resampling import blobs
 from tests.makers import GEOMETRIES, make_grid
 
 CUBIC = [name for name, (_, spacing_mm, *_) in GEOMETRIES.items() if len(set(spacing_mm)) == 1]
@@ -87,3 +88,55 @@ def test_cut_and_undo_bring_voxels_of_the_same_spacing_back_bit_for_bit(
     back = placement.undo(placement.cut(whole.resampling.apply(turned)))
     kept = turn.undo(crop.undo(np.ones(placement.model.shape, dtype=np.uint8)))
     np.testing.assert_array_equal(back, np.where(kept > 0, native, 0))
+
+
+@settings(max_examples=40)
+@given(blobs())
+def test_a_placement_moves_nothing(image: tuple[Grid, float, npt.NDArray[np.float32]]) -> None:
+    grid, spacing_mm, values = image
+    whole = place(grid, spacing_mm)
+    turned, turn = to_ras(values, grid)
+    there = whole.resampling.apply(turned)
+    crop = crop_to(there > 1e-4, margin=1)
+    placement = Placement(turn, whole.resampling, crop)
+    model = crop.apply(there)
+    assert placement.model.shape == model.shape
+    before = centre_of_mass_mm(values, grid)
+    finest = min(spacing_mm, *grid.spacing_mm)
+    np.testing.assert_allclose(
+        centre_of_mass_mm(model, placement.model), before, atol=0.05 * finest
+    )
+    native = placement.undo(model)
+    assert native.shape == grid.shape
+    assert placement.native.matches(grid)
+    np.testing.assert_allclose(centre_of_mass_mm(native, grid), before, atol=0.05 * finest)
+
+
+@settings(max_examples=40)
+@given(grids(least=6, most=12), st.sampled_from((1.0, 2.0)), st.integers(0, 2**32 - 1))
+def test_undoing_a_box_is_undoing_the_whole_with_nothing_around(
+    grid: Grid, spacing_mm: float, seed: int
+) -> None:
+    placement = place(grid, spacing_mm)
+    full = placement.resampling.target.shape
+    rng = np.random.default_rng(seed)
+    start = [int(rng.integers(0, n)) for n in full]
+    stop = [int(rng.integers(a + 1, n + 1)) for a, n in zip(start, full, strict=True)]
+    crop = Crop(full, (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    field = rng.random(crop.apply(np.empty(full)).shape, dtype=np.float32)
+    box = placement.within(crop)
+    np.testing.assert_allclose(box.undo(field), placement.undo(crop.undo(field)), atol=1e-6)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_the_model_grid_lies_where_it_says(geometry: str) -> None:
+    """A world coordinate, sampled on the model grid, is the model grid's own."""
+    grid = make_grid(geometry)
+    whole = place(grid, 2.5)
+    i, j, k = whole.resampling.target.shape
+    crop = Crop((i, j, k), (4, 5, 4), (i - 5, j - 4, k - 6))
+    placement = Placement(whole.turn, whole.resampling, crop)
+    for axis, truth in enumerate(xyz_mm(placement.model)):
+        turned, _ = to_ras(xyz_mm(grid)[axis], grid)
+        sampled = crop.apply(placement.resampling.apply(turned))
+        np.testing.assert_allclose(sampled, truth, atol=1e-3)
