@@ -191,5 +191,5 @@ class WriteCase(_CaseInterface):
             note.doubt(doubt)
         dseg = write_case(case, segmented, measures, provenance, output_dir)
         picture = derivative_path(case, suffix="dseg", extension=".png", folder="figures")
-        draw_case(case, segmented, output_dir / picture)
+        draw_case(case, segmented, output_dir / picture, warnings=quality)
         return {"dseg": dseg.as_posix()}

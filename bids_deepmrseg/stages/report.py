@@ -1,9 +1,11 @@
 """Stage 7 of 8: one picture of the labels over the scan, to be looked at before it is believed."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 N_COLUMNS = 7
 INCHES_PER_TILE = 2.6
 INCHES_OF_TEXT = 1.5  # heading, titles of tiles and legend
+N_WARNINGS = 3
+LONGEST_WARNING = 160  # characters
+WARNING_COLOR = "#FFB000"
 DOTS_PER_INCH = 100
 FILL_OPACITY = 0.3
 OUTLINE_POINTS = 0.8
@@ -62,7 +67,9 @@ class View:
     grid: Grid
 
 
-def draw_case(case: Case, segmented: Segmented, file: Path) -> None:
+def draw_case(
+    case: Case, segmented: Segmented, file: Path, *, warnings: Sequence[str] = ()
+) -> None:
     """Draw axial, coronal and sagittal slices through the structures into a PNG file.
 
     Parameters
@@ -73,6 +80,8 @@ def draw_case(case: Case, segmented: Segmented, file: Path) -> None:
         Labels on the grid of that scan.
     file
         Where to write; it appears whole or not at all.
+    warnings
+        Sentences on what is doubtful, for the heading; of many the first few are shown.
 
     Raises
     ------
@@ -85,7 +94,7 @@ def draw_case(case: Case, segmented: Segmented, file: Path) -> None:
     proportions. Slices are spread evenly over those that hold a label. The brain as a whole is
     drawn as an outline in the uncut scan, so that what was left out of it can be seen too.
     """
-    figure = _draw(_view(case, segmented), case)
+    figure = _draw(_view(case, segmented), case, warnings)
     partial = partial_name(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +147,7 @@ def _whole(shape: tuple[int, ...]) -> Crop:
     return Crop((n_i, n_j, n_k), (0, 0, 0), (n_i, n_j, n_k))
 
 
-def _draw(view: View, case: Case) -> Figure:
+def _draw(view: View, case: Case, warnings: Sequence[str]) -> Figure:
     """A figure with a row of slices per plane and the names of the structures below."""
     heights = [_aspect(view, plane) for plane in PLANES]
     size = (N_COLUMNS * INCHES_PER_TILE, sum(heights) * INCHES_PER_TILE + INCHES_OF_TEXT)
@@ -148,7 +157,8 @@ def _draw(view: View, case: Case) -> Figure:
     for row, plane in zip(tiles, PLANES, strict=True):
         for tile, index in zip(row, _slices(view.dseg, plane.normal), strict=True):
             _draw_slice(tile, view, plane, index, case.task)
-    figure.suptitle(f"{case.name}\n{CAPTION}", color="white", fontsize=11)
+    heading = "\n".join([case.name, CAPTION, *_shown(warnings)])
+    figure.suptitle(heading, color=WARNING_COLOR if warnings else "white", fontsize=11)
     figure.legend(
         handles=[Patch(color=label.color, label=label.name) for label in case.task.labels],
         loc="outside lower center",
@@ -159,6 +169,13 @@ def _draw(view: View, case: Case) -> Figure:
         labelcolor="white",
     )
     return figure
+
+
+def _shown(warnings: Sequence[str]) -> list[str]:
+    """The first warnings, and how many more there are."""
+    n_more = len(warnings) - N_WARNINGS
+    more = [f"and {n_more} more, see the table"] if n_more > 0 else []
+    return [*(shorten(one, LONGEST_WARNING) for one in warnings[:N_WARNINGS]), *more]
 
 
 def _aspect(view: View, plane: Plane) -> float:

@@ -19,7 +19,9 @@ from bids_deepmrseg.pipeline.handoff import (
     save_provenance,
     save_segmented,
 )
+from bids_deepmrseg.records import Certainty
 from bids_deepmrseg.stages.measure import measure
+from bids_deepmrseg.stages.quality import judge
 from bids_deepmrseg.stages.write import Provenance, UsedModel
 from tests.makers import make_case, make_grid, make_segmented, make_task
 
@@ -54,6 +56,24 @@ def test_landmarks_and_the_volume_of_the_brain_come_back(tmp_path: Path) -> None
     np.testing.assert_array_equal(back.shown, landmarks)
     assert str(back.shown.dtype) == "uint16"
     assert back.brain_volume_mm3 == 1234.5678901
+
+
+def test_certainties_and_flags_come_back(tmp_path: Path) -> None:
+    task = make_task()
+    certainties = (
+        Certainty(index=1, agreement=0.1, soft_dice=0.9, border_entropy_bits=0.3),
+        Certainty(index=2, agreement=0.5, soft_dice=0.0, border_entropy_bits=0.2),
+    )
+    segmented = replace(make_segmented(make_grid(), task), certainties=certainties)
+    save_segmented(segmented, tmp_path / "s.npz")
+    assert load_segmented(tmp_path / "s.npz").certainties == certainties
+    judged = judge(measure(segmented, task), certainties, None)
+    flagged = replace(judged[0], predicted_dice=0.4, in_training_range=False, flags=("a", "b"))
+    save_measures((flagged, *judged[1:]), tmp_path / "m.json")
+    left, right, middle = load_measures(tmp_path / "m.json", task)
+    assert left == flagged
+    assert (right.agreement, right.asymmetry) == (0.5, judged[1].asymmetry)
+    assert math.isnan(middle.agreement)
 
 
 def test_measures_come_back_also_of_a_structure_without_voxels(tmp_path: Path) -> None:

@@ -81,3 +81,17 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> 
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot be written"):
         draw_case(case, segmented, tmp_path / "file" / "picture.png")
+
+
+def test_warnings_are_told_above_the_slices(tmp_path: Path) -> None:
+    """The heading turns amber, and only then."""
+    case, segmented = make_seen(tmp_path, "RAS")
+    found = []
+    for name, warnings in (("calm", ()), ("loud", tuple("abcd"))):
+        draw_case(case, segmented, tmp_path / f"{name}.png", warnings=warnings)
+        picture = imread(tmp_path / f"{name}.png")[..., :3]
+        heading = picture[: picture.shape[0] // 10]
+        amber = (heading[..., 0] > 0.8) & (heading[..., 1] > 0.5) & (heading[..., 2] < 0.3)
+        found.append(int(amber.sum()))
+    assert found[0] == 0
+    assert found[1] > 100
