@@ -21,6 +21,7 @@ from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.prepare import prepare
+from bids_deepmrseg.stages.quality import judge, read_calibration
 from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.stages.status import read_status
@@ -61,7 +62,8 @@ def written_by_stages(case: Case, settings: RunSettings, folder: Path) -> Path:
     )
     provenance = segment_case(request)
     plain = folder / "plain"
-    return plain / write_case(case, segmented, measure(segmented, case.task), provenance, plain)
+    measures = judge(measure(segmented, case.task), segmented.certainties, read_calibration(model))
+    return plain / write_case(case, segmented, measures, provenance, plain)
 
 
 @pytest.mark.parametrize("geometry", ["oblique", "odd"])
