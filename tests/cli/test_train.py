@@ -108,7 +108,7 @@ def test_a_label_of_one_side_is_not_learned_from_flipped_patches(tmp_path: Path)
     ("change", "sentence"),
     [
         (["--view", "sagittal"], "has no view sagittal"),
-        (["--recipe", "soup"], "built in: any-head, any-place, brainmask, manual-outlines,"),
+        (["--recipe", "soup"], "built in: any-head, any-place, brainmask, brainmask-again,"),
         (["--exclude", "1", "2", "3"], "no labelled scan of anyone"),
         (["--reference", "mask"], "a label map *_mask.nii.gz for each"),
         (["--device", "cuda:77"], "cuda:77 is not there"),
