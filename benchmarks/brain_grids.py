@@ -3,8 +3,8 @@
     python benchmarks/brain_grids.py LABEL_MAP...
 
 For whole-head or whole-brain label maps (values from 500 and 24, fluid, do not count as brain):
-volume, and Dice of the mask with itself after averaging to cubic voxels, interpolating back and cutting at
-one half. Behind docs/decisions/0011.
+volume, and Dice of the mask with itself after averaging to cubic voxels, interpolating back and
+cutting at one half. Behind docs/decisions/0011.
 """
 
 import sys
