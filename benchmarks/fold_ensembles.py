@@ -21,6 +21,7 @@ from bids_deepmrseg.evaluation.tables import ensemble_table
 from bids_deepmrseg.records import Predicted
 from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
 from bids_deepmrseg.stages.prepare import prepare
+from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import tidy
 from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 from bids_deepmrseg.tasks import Task
@@ -58,7 +59,7 @@ def compare(scan: LabelledScan, models: tuple[Path, Path], dataset: str) -> Iter
             subject=scan.subject,
             scan=scan.stem,
         )
-        yield from compare_scan(scan, predicted, identity)
+        yield from compare_scan(scan, restore(predicted, scan.case.task), identity)
 
 
 def main(name: str, dataset: Path, results: Path, one: Path, other: Path) -> None:

@@ -9,11 +9,9 @@ import pytest
 from scipy import ndimage
 
 from bids_deepmrseg.cli.app import main
+from bids_deepmrseg.evaluation.whole import Models, segment_scan
 from bids_deepmrseg.imaging.nifti import read_grid, read_label_map, read_scan
 from bids_deepmrseg.records import Case
-from bids_deepmrseg.stages.prepare import prepare
-from bids_deepmrseg.stages.restore import restore
-from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 from bids_deepmrseg.tasks import Task
 
@@ -66,10 +64,9 @@ def _sides_mm(dseg: npt.NDArray[np.int32], affine: npt.NDArray[np.float64], inde
 
 
 def _segmented(scan: Path, task: Task) -> npt.NDArray[np.uint16]:
-    """The label map of one scan, by the plain stages."""
+    """The label map of one scan, by the plain stages, the brain first."""
     case = Case(task=task, bids_dir=scan.parents[2], scans=(scan,), entities=(("sub", "x"),))
-    folder = find_named_model_folder(task.name)
-    return restore(segment(prepare(case), folder, task, device="cpu"), task).dseg
+    return segment_scan(case, Models(models_dir=None, device="cpu"))[-1].dseg
 
 
 def test_every_scan_is_done_and_has_a_row(derivatives: Path) -> None:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from bids_deepmrseg.errors import GeometryError
 from bids_deepmrseg.evaluation.metrics import Mask
 from bids_deepmrseg.imaging.grid import crop_to
 
 Distances = npt.NDArray[np.float64]
+Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +76,27 @@ def surface_distance(
     if not segmented.any() or not reference.any():
         return NO_SURFACE
     box = crop_to(segmented | reference, margin=0)
-    ours, theirs = _surface(box.apply(segmented)), _surface(box.apply(reference))
-    there, back = _to(theirs, ours, spacing_mm), _to(ours, theirs, spacing_mm)
+    ours = _surface_mm(box.apply(segmented), spacing_mm)
+    theirs = _surface_mm(box.apply(reference), spacing_mm)
+    there, back = _to(theirs, ours), _to(ours, theirs)
     return SurfaceDistance(
         hd95_mm=float(max(np.percentile(there, 95), np.percentile(back, 95))),
         asd_mm=float(np.concatenate([there, back]).mean()),
     )
 
 
-def _surface(mask: Mask) -> Mask:
-    """Voxels of a mask with a face on its outside."""
-    surface: Mask = mask & ~ndimage.binary_erosion(mask)
-    return surface
+def _surface_mm(mask: Mask, spacing_mm: tuple[float, float, float]) -> Points:
+    """Centres of the voxels of a mask with a face on its outside, ``(n, 3)`` in millimetres."""
+    surface = mask & ~ndimage.binary_erosion(mask)
+    points: Points = np.argwhere(surface) * np.asarray(spacing_mm)
+    return points
 
 
-def _to(target: Mask, start: Mask, spacing_mm: tuple[float, float, float]) -> Distances:
-    """Distance of every point of ``start`` to the nearest point of ``target``."""
-    everywhere: Distances = ndimage.distance_transform_edt(~target, sampling=spacing_mm)
-    return everywhere[start]
+def _to(target: Points, start: Points) -> Distances:
+    """Distance of every point of ``start`` to the nearest of ``target``.
+
+    A tree of points is many times faster than a distance map where a surface has few of the
+    voxels of its box, as that of a brain.
+    """
+    distances: Distances = cKDTree(target).query(start)[0]
+    return distances

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bids_deepmrseg.training.deform import blur, uniform
 
@@ -38,6 +39,9 @@ T1W_WHITENESS = {
 RANDOM_CONTRAST_SHARE = 0.2
 STRIPPED_SHARE = 0.25
 DEFACED_SHARE = 0.25
+MOTTLED_SHARE = 0.7
+PATCH_VOXELS = (5.0, 14.0)
+PATCH_LEVELS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +82,24 @@ def _texture(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return rough + 1.5 * blur(rough, 1.2) / 0.15
 
 
+def _mottle(image: Tensor, around: Tensor, generator: torch.Generator) -> Tensor:
+    """Patches of random intensity in what lies around a brain.
+
+    Label maps have a few numbers for all of it, but below the skull muscles, marrow, glands and
+    fat lie side by side, many of them as bright as a brain.
+    """
+    if uniform(0, 1, generator) > MOTTLED_SHARE:
+        return image
+    size = uniform(*PATCH_VOXELS, generator)
+    knots = torch.rand([max(2, round(n / size)) for n in image.shape], generator=generator)
+    smooth = functional.interpolate(knots[None, None], size=image.shape, mode="trilinear")[0, 0]
+    levels = 1.6 * torch.rand(PATCH_LEVELS, generator=generator)
+    # the middle of what interpolated random numbers reach, in as many steps as there are levels
+    step = ((smooth - 0.2) / 0.6 * PATCH_LEVELS).long().clamp(0, PATCH_LEVELS - 1)
+    strength = uniform(0.2, 1, generator)
+    return torch.where(around, (1 - strength) * image + strength * levels[step], image)
+
+
 def paint(label_map: Tensor, generator: torch.Generator) -> Tensor:
     """Random intensities for a whole-head label map.
 
@@ -94,7 +116,7 @@ def paint(label_map: Tensor, generator: torch.Generator) -> Tensor:
         ``(I, J, K)`` float32, white matter near 1, with tissue texture and partial volume.
     """
     values = _lookup(int(label_map.max()) + 1 if label_map.max() > OUTSIDE else OUTSIDE, generator)
-    image = values[label_map]
+    image = _mottle(values[label_map], label_map >= OUTSIDE, generator)
     image = image * (1 + uniform(0.005, 0.03, generator) * _texture(image.shape, generator))
     return blur(image, uniform(0.45, 0.85, generator))
 

@@ -31,6 +31,19 @@ def test_air_is_dark(tmp_path: Path) -> None:
         assert float(image[label_map == 0].median()) < 0.12
 
 
+def test_patches_lie_around_the_brain_only() -> None:
+    label_map = torch.full((40, 40, 40), 507)
+    label_map[:, 16:32] = 2
+    outside, brain = label_map == 507, label_map == 2
+    brain[:, [16, 17, 30, 31]] = outside[:, [15, 14, 32, 33]] = False  # blurred into each other
+    n_patchy = 0
+    for seed in range(16):
+        image = paint(label_map, torch.Generator().manual_seed(seed))
+        assert float(image[brain].std() / image[brain].mean()) < 0.2
+        n_patchy += float(image[outside].std()) > 0.1
+    assert 6 <= n_patchy < 16
+
+
 def test_stripping_leaves_no_head(tmp_path: Path) -> None:
     label_map = _map(tmp_path)
     generator = torch.Generator().manual_seed(0)
