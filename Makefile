@@ -8,7 +8,7 @@ DEMO := demo
 # by file: what a file makes once is then made once, not once in each process
 TEST_OPTIONS ?= -n 2 --dist loadfile
 
-.PHONY: help demo model model-hippocampus test lint types check clean
+.PHONY: help demo model-brainmask model-deepbrain model-hippocampus test lint types check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,14 +33,24 @@ demo: $(INSTALLED)
 	$(BIN)/bids-deepmrseg $(DEMO)/bids $(DEMO)/deepmrseg group
 	@$(BIN)/python docs/demo/show_results.py $(DEMO)/deepmrseg
 
-# The shipped weights once more: LABELLED, HEAD_MAPS and RUNS are folders (docs/models/deepbrain.md).
-TRAIN = $(BIN)/deepmrseg-train deepbrain $(LABELLED)
-TRAIN_OPTIONS = --head-maps $(HEAD_MAPS) --exclude 1006 1010 1014 1036 1110 1128 \
-  --data-card docs/models/deepbrain_data.toml --compile
-model: $(INSTALLED)
-	$(TRAIN) $(RUNS)/any-head --recipe any-head $(TRAIN_OPTIONS)
-	$(TRAIN) $(RUNS)/manual-outlines --recipe manual-outlines \
-	  --start-from $(RUNS)/any-head/deepbrain $(TRAIN_OPTIONS)
+# The shipped weights once more: LABELLED, HEAD_MAPS and RUNS are folders (docs/models/*.md).
+BRAIN = $(BIN)/deepmrseg-train brainmask $(HEAD_MAPS)
+BRAIN_OPTIONS = --head-maps $(HEAD_MAPS) --exclude-maps head-05 head-10 head-15 head-20 \
+  --data-card docs/models/brainmask_data.toml
+model-brainmask: $(INSTALLED)
+	$(BRAIN) $(RUNS)/1 --recipe brainmask --seed 1 $(BRAIN_OPTIONS)
+	$(BRAIN) $(RUNS)/2 --recipe brainmask-again --seed 2 --start-from $(RUNS)/1/brainmask $(BRAIN_OPTIONS)
+	$(BRAIN) $(RUNS)/3 --recipe brainmask-again --seed 3 --start-from $(RUNS)/2/brainmask $(BRAIN_OPTIONS)
+
+DEEP_OPTIONS = --head-maps $(HEAD_MAPS) --data-card docs/models/deepbrain_data.toml
+DEEP = $(BIN)/deepmrseg-evaluate crossval deepbrain $(LABELLED)
+DEEP_FOLDS = --groups docs/models/deepbrain_groups.tsv --network deepmrseg $(DEEP_OPTIONS)
+model-deepbrain: $(INSTALLED)
+	$(BIN)/deepmrseg-train deepbrain $(LABELLED) $(RUNS)/painted --recipe painted-places $(DEEP_OPTIONS)
+	$(DEEP) $(RUNS)/places --recipe manual-places --start-from $(RUNS)/painted/deepbrain $(DEEP_FOLDS)
+	$(DEEP) $(RUNS)/again --recipe manual-places-again --start-runs $(RUNS)/places $(DEEP_FOLDS)
+	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/again/deepmrseg/repeat-1_fold-*/deepbrain \
+	  --into $(RUNS)/deepbrain
 
 # As above, DECATHLON being the folder of Task04 (docs/models/hippocampus.md).
 CROSSVAL = $(BIN)/deepmrseg-evaluate crossval hippocampus $(RUNS)/bids
