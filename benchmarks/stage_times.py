@@ -1,40 +1,62 @@
-"""Time the stages of one scan, alone in one process: medians over repetitions."""
+"""Time the stages of one scan, alone in one process: medians over repetitions.
+
+Tasks that show the named one where to look are timed with it, in the order in which they run.
+"""
 
 import argparse
 import resource
 import statistics
 import time
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
+from bids_deepmrseg.evaluation.whole import Shown, chain_of, prepare_shown, restore_shown
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.measure import measure
-from bids_deepmrseg.stages.prepare import prepare
-from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
-from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
+from bids_deepmrseg.taskfiles import (
+    TASK_FILE,
+    find_model_folder,
+    find_named_model_folder,
+    read_task,
+)
+
+STAGES = ("prepare", "segment", "restore", "measure")
+
+
+def time_chain(case: Case) -> dict[str, tuple[float, ...]]:
+    """Seconds of every stage, by task."""
+    seconds: dict[str, tuple[float, ...]] = {}
+    shown: Shown | None = None
+    for one in chain_of(case, None):
+        clock = [time.perf_counter()]
+        prepared = prepare_shown(one, shown)
+        clock.append(time.perf_counter())
+        folder = find_model_folder(one.task, None)
+        predicted = tuple(segment(p, folder, one.task, device="cpu") for p in prepared)
+        clock.append(time.perf_counter())
+        segmented = restore_shown(predicted, one.task, shown)
+        clock.append(time.perf_counter())
+        measure(segmented, one.task)
+        clock.append(time.perf_counter())
+        seconds[one.task.name] = tuple(b - a for a, b in pairwise(clock))
+        shown = Shown(one.task, segmented)
+    return seconds
 
 
 def main(scan: Path, task_name: str, repetitions: int) -> None:
-    """Print seconds per stage and the largest memory used."""
-    folder = find_named_model_folder(task_name)
-    task = read_task(folder / TASK_FILE)
+    """Print seconds per task and stage and the largest memory used."""
+    task = read_task(find_named_model_folder(task_name) / TASK_FILE)
     case = Case(task=task, bids_dir=scan.parent, scans=(scan,), entities=(("sub", "x"),))
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for _ in range(repetitions):
-        clock = [time.perf_counter()]
-        prepared = prepare(case)
-        clock.append(time.perf_counter())
-        predicted = segment(prepared, folder, task, device="cpu")
-        clock.append(time.perf_counter())
-        segmented = restore(predicted, task)
-        clock.append(time.perf_counter())
-        measure(segmented, task)
-        clock.append(time.perf_counter())
-        for n, name in enumerate(("prepare", "segment", "restore", "measure")):
-            times.setdefault(name, []).append(clock[n + 1] - clock[n])
-    for name, seconds in times.items():
-        print(f"{name}\t{statistics.median(seconds):.2f} s")
-    print(f"all\t{sum(statistics.median(s) for s in times.values()):.2f} s")
+        for name, seconds in time_chain(case).items():
+            times[name].append(seconds)
+    print("\t".join(("task", *STAGES, "all")))
+    for name, rows in times.items():
+        medians = [statistics.median(stage) for stage in zip(*rows, strict=True)]
+        print("\t".join((name, *(f"{s:.2f} s" for s in (*medians, sum(medians))))))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory\t{peak_gib:.2f} GiB, libraries included")
 

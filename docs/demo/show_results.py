@@ -30,11 +30,13 @@ def volume_line(row: dict[str, str]) -> str:
     return f"{line}{100 * float(row['fraction_of_brain']):9.3f} % of the brain"
 
 
-def brain_line(row: dict[str, str]) -> str:
+def brain_lines(row: dict[str, str]) -> list[str]:
     """The volume of the brain, which is the same for all structures of a scan."""
     if row["brain_mm3"] == "n/a":
-        return "  The brain was not measured"
-    return f"  {'Brain and ventricles':<28}{float(row['brain_mm3']) / 1000:8.2f} ml"
+        return ["  The brain was not measured"]
+    if row["fraction_of_brain"] == "n/a":  # the row is the brain itself
+        return []
+    return [f"  {'Brain and ventricles':<28}{float(row['brain_mm3']) / 1000:8.2f} ml"]
 
 
 def task_lines(output_dir: Path, table: Path) -> list[str]:
@@ -48,7 +50,7 @@ def task_lines(output_dir: Path, table: Path) -> list[str]:
     return [
         f"\nVolumes in the MNI152 template, task {task}:",
         *(volume_line(row) for row in rows),
-        brain_line(rows[0]),
+        *brain_lines(rows[0]),
         f"Label map        {label_map}",
         f"Its volumes      {table}",
         f"Group table      {group}",
