@@ -131,7 +131,7 @@ class Task:
         The lookup table; background is index 0 and is left out.
     one_cluster
         Whether all labels together form one place in the head, so that an island far from it
-        cannot be right.
+        cannot be right. Without it, labels of a region's place must touch each other.
     atlas
         Where label names, indices and adult ranges come from.
     region

@@ -171,12 +171,15 @@ def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
     int
         Voxels that were taken from islands and given to the background.
     """
-    if task.region is not None:
-        if task.region.parted_along is not None:
-            part_labels(probabilities, DIRECTIONS.index(task.region.parted_along))
-        return keep_one_piece(probabilities)
-    if not task.one_cluster:
-        return 0
+    if task.region is not None and task.region.parted_along is not None:
+        part_labels(probabilities, DIRECTIONS.index(task.region.parted_along))
+    if task.one_cluster:
+        return _tidy_cluster(probabilities, task)
+    return 0 if task.region is None else keep_one_piece(probabilities)
+
+
+def _tidy_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int:
+    """Keep what lies together, in one piece for each label; count the voxels taken away."""
     gap_voxels = round(CLUSTER_GAP_MM / task.spacing_mm)
     if not task.landmarks:
         return keep_one_cluster(probabilities, gap_voxels=gap_voxels)

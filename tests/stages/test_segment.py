@@ -28,10 +28,11 @@ from bids_deepmrseg.network.weights import (
 from bids_deepmrseg.records import Predicted, Prepared
 from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.stages.restore import restore
-from bids_deepmrseg.stages.segment import pick_device, predict_view, segment
+from bids_deepmrseg.stages.segment import pick_device, predict_view, segment, tidy
 from bids_deepmrseg.tasks import Label, Task
 from tests.imaging.test_grid import SIGNED_PERMUTATIONS, place
 from tests.makers import make_grid, make_head, make_model_folder, make_task
+from tests.regions import make_region_task
 from tests.stages.test_prepare import stored_as
 
 TASK = make_task()
@@ -296,6 +297,21 @@ def test_an_island_far_from_the_cluster_goes_to_the_background(tmp_path: Path) -
     found = alone.probabilities.argmax(axis=0) == 1
     assert found.sum() == 6 * 6 * 5
     np.testing.assert_allclose(both.probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("one_cluster", "n_removed"), [(True, 8), (False, 35)])
+def test_labels_of_a_place_that_do_not_touch_are_kept_where_the_task_says_so(
+    *, one_cluster: bool, n_removed: int
+) -> None:
+    task = replace(make_region_task(), one_cluster=one_cluster, spacing_mm=1.0)
+    labels = np.zeros((30, 20, 20), np.uint8)
+    labels[4:8, 4:8, 4:8] = 1
+    labels[10:13, 4:7, 4:7] = 2  # two voxels from the first label
+    labels[27:29, 17:19, 17:19] = 2  # an island
+    probabilities = np.eye(3, dtype=np.float32)[:, labels]
+    assert tidy(probabilities, task) == n_removed
+    assert (probabilities.argmax(axis=0) == 2).sum() == 35 - n_removed
+    assert (probabilities.argmax(axis=0) == 1).sum() == 64
 
 
 # devices
