@@ -11,6 +11,9 @@ from scipy import ndimage
 from bids_deepmrseg.imaging.grid import crop_to
 
 Probabilities = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+SMALLEST_SHARE = 0.1  # of a structure's largest piece, for a piece that is kept beside it
 
 
 def merge_parts(foreground: Probabilities, parents: tuple[int, ...]) -> Probabilities:
@@ -57,7 +60,8 @@ def keep_one_cluster(probabilities: Probabilities, *, gap_voxels: int) -> int:
     """Give what lies far from the main cluster to the background; count the voxels that changed.
 
     First the largest cluster of all structures together, closed over gaps of ``gap_voxels``, then
-    within it the largest connected piece of each structure.
+    within it the pieces of each structure that are not much smaller than its largest: a lacune
+    can part a thin caudate in two, and neither half is an error.
     """
     labels = probabilities.argmax(axis=0)
     if not labels.any():
@@ -69,7 +73,7 @@ def keep_one_cluster(probabilities: Probabilities, *, gap_voxels: int) -> int:
     stray = (labels > 0) & ~main
     for number in range(1, len(probabilities)):
         mine = box.apply((labels == number) & main)
-        stray |= box.undo(mine & ~_largest_piece(mine))
+        stray |= box.undo(mine & ~_large_pieces(mine))
     n_removed = int(stray.sum())
     kept = main & ~stray
     probabilities[1:] *= kept
@@ -86,12 +90,23 @@ def keep_one_piece(probabilities: Probabilities) -> int:
     return int(stray.sum())
 
 
-def _largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _largest_piece(mask: Mask) -> Mask:
     """The connected piece (faces, edges and corners) with the most voxels."""
-    pieces, n_pieces = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    if n_pieces < 2:
-        return mask
+    pieces, sizes = _pieces(mask)
+    largest: Mask = pieces == sizes.argmax() if len(sizes) > 2 else mask
+    return largest
+
+
+def _large_pieces(mask: Mask) -> Mask:
+    """All pieces that are not much smaller than the largest."""
+    pieces, sizes = _pieces(mask)
+    large: Mask = (sizes >= SMALLEST_SHARE * sizes.max())[pieces] & mask
+    return large
+
+
+def _pieces(mask: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Numbers of connected pieces from 1, and the size of each; that of the outside is 0."""
+    pieces, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    largest: npt.NDArray[np.bool_] = pieces == sizes.argmax()
-    return largest
+    return pieces, sizes

@@ -314,6 +314,20 @@ def test_labels_of_a_place_that_do_not_touch_are_kept_where_the_task_says_so(
     assert (probabilities.argmax(axis=0) == 1).sum() == 64
 
 
+@pytest.mark.parametrize(("small", "n_kept"), [((4, 4, 2), 1), ((1, 2, 2), 0)])
+def test_a_structure_in_two_halves_keeps_both_but_not_flecks(
+    small: tuple[int, int, int], n_kept: int
+) -> None:
+    task = replace(make_region_task(), one_cluster=True, spacing_mm=1.0)
+    labels = np.zeros((30, 20, 20), np.uint8)
+    labels[4:8, 4:8, 4:8] = 1
+    i, j, k = small
+    labels[10 : 10 + i, 4 : 4 + j, 4 : 4 + k] = 1  # two voxels away
+    probabilities = np.eye(2, dtype=np.float32)[:, labels]
+    assert tidy(probabilities, task) == (1 - n_kept) * i * j * k
+    assert (probabilities.argmax(axis=0) == 1).sum() == 64 + n_kept * i * j * k
+
+
 # devices
 
 
