@@ -248,7 +248,7 @@ def _flags(one: StructureMeasures, expected: Expected | None) -> Iterator[str]:
 def _flags_of_calibration(one: StructureMeasures, expected: Expected) -> Iterator[str]:
     """Those that training data are needed for."""
     if one.predicted_dice < expected.flag_below:
-        yield f"predicted Dice {one.predicted_dice:.2f} is below {expected.flag_below:.2f}"
+        yield f"predicted Dice {one.predicted_dice:.3f} is below {expected.flag_below:.3f}"
     if one.in_training_range is False:
         low, high = expected.volume_range.low_ml, expected.volume_range.high_ml
         yield f"volume outside of {low:.2f} to {high:.2f} ml, which training data have"
@@ -291,8 +291,8 @@ def doubts_of_quality(
     mean = mean_predicted_dice(measures)
     if calibration is not None and mean < calibration.case_flag_below:
         doubts.append(
-            f"{task.name}: predicted Dice {mean:.2f} (mean over structures) is below "
-            f"{calibration.case_flag_below:.2f}: look at the picture before using it"
+            f"{task.name}: predicted Dice {mean:.3f} (mean over structures) is below "
+            f"{calibration.case_flag_below:.3f}: look at the picture before using it"
         )
     flagged = [one for one in measures if one.flags]
     doubts += [f"{one.label.name}: {'; '.join(one.flags)}" for one in flagged]

@@ -104,7 +104,7 @@ def test_a_good_case_has_no_flag_and_both_sides_are_known_by_one() -> None:
 
 def test_disagreement_is_flagged_by_structure_and_by_case() -> None:
     judged = judge(measured(), certain(agreement=0.4), CALIBRATION)
-    assert all("predicted Dice 0.55 is below 0.85" in one.flags[0] for one in judged)
+    assert all("predicted Dice 0.550 is below 0.850" in one.flags[0] for one in judged)
     first, *others = doubts_of_quality(judged, TASK, CALIBRATION, "abc")
     assert "mean over structures" in first
     assert len(others) == 3
