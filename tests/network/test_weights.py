@@ -178,7 +178,7 @@ def test_shipped_weights_are_whole_and_say_whom_they_owe(folder: Path) -> None:
     assert record.labels == tuple(f"{label.index} {label.name}" for label in task.told_apart)
     assert record.license
     assert record.attribution
-    assert record.metrics or folder.name == "brainmask"  # its measurement is still to be recorded
+    assert record.metrics
     for member in record.members:
         assert member.architecture.n_classes == task.n_classes
         load_network(folder, member)
