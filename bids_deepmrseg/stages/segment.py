@@ -179,7 +179,7 @@ def tidy(probabilities: npt.NDArray[np.float32], task: Task) -> int:
 
 
 def _tidy_cluster(probabilities: npt.NDArray[np.float32], task: Task) -> int:
-    """Keep what lies together, in one piece for each label; count the voxels taken away."""
+    """Keep what lies together, and of each label its large pieces; count the voxels taken away."""
     gap_voxels = round(CLUSTER_GAP_MM / task.spacing_mm)
     if not task.landmarks:
         return keep_one_cluster(probabilities, gap_voxels=gap_voxels)
