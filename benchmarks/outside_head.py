@@ -2,9 +2,9 @@
 
 Usage: outside_head.py RAW DERIVATIVES
 
-DERIVATIVES is what the task brainmask made of RAW. The head is what is brighter than a tenth of the
-scan's bright tissue, closed over gaps of eight voxels and filled slice by slice. In a stripped scan,
-where all else is 0, that is the outline of what was left.
+DERIVATIVES is what the task brainmask made of RAW. The head is what is brighter than a tenth of
+the scan's bright tissue, closed over gaps of eight voxels and filled slice by slice. In a stripped
+scan, where all else is 0, that is the outline of what was left.
 """
 
 import sys
