@@ -8,7 +8,7 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 
 from bids_deepmrseg.errors import GeometryError
-from bids_deepmrseg.imaging.grid import AFFINE_TOLERANCE_MM, Affine, Grid
+from bids_deepmrseg.imaging.grid import Affine, Grid
 
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
@@ -133,10 +133,3 @@ def rigid_about(
     matrix[:3, :3] = rotation
     matrix[:3, 3] = centre - rotation @ centre + np.asarray(shift_mm, dtype=np.float64)
     return matrix
-
-
-def is_rigid(matrix: Affine, *, tolerance: float = AFFINE_TOLERANCE_MM) -> bool:
-    """Whether a ``(4, 4)`` matrix only turns and shifts."""
-    turn = matrix[:3, :3]
-    straight = np.abs(turn.T @ turn - np.eye(3)).max() <= tolerance
-    return bool(straight and np.linalg.det(turn) > 0)
