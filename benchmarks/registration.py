@@ -1,6 +1,6 @@
 """From how many random displacements a T1w comes back onto its FLAIR, and how near.
 
-    python benchmarks/registration.py FLAIR T1W [FLAIR T1W ...] [--displacements N] [--each]
+    python benchmarks/registration.py FLAIR T1W [FLAIR T1W ...]
 
 The T1w's affine is moved by a random rigid displacement, up to 20 mm and 15 degrees about the
 middle of the head, and the pair is registered. Told is the mean displacement, over the brain where
@@ -10,12 +10,14 @@ which are the truth only where both scans are on one grid. Asked for are 19 of 2
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from bids_deepmrseg.imaging.agreement import centre_mm, head_mask
@@ -48,7 +50,7 @@ class Return:
     doubt: str | None
 
 
-def displacements(centre: np.ndarray, n: int, *, seed: int) -> Iterator[Affine]:
+def displacements(centre: npt.NDArray[np.float64], n: int, *, seed: int) -> Iterator[Affine]:
     """Random rigid matrices: direction, distance, axis and angle each uniform."""
     generator = np.random.default_rng(seed)
     for _ in range(n):
@@ -68,24 +70,17 @@ def judged_over(flair: Path, scan: Scan) -> tuple[Mask, str]:
 
 
 def bring_back(
-    flair: Scan, t1w: Scan, mask: Mask, n: int, *, seed: int
-) -> tuple[Registration, list[Return]]:
-    """Register a pair as it is, then from each displacement."""
-    as_is = register_rigid(flair, t1w)
+    flair: Scan, t1w: Scan, mask: Mask, as_is: Registration, displacement: Affine
+) -> Return:
+    """Move the T1w, register it, and measure how far from both truths it ends."""
     points = mask_points(mask, flair.grid)[::20]
-    middle = centre_mm(head_mask(flair), flair.grid)
-    returns = []
-    for displacement in displacements(middle, n, seed=seed):
-        away = Scan(t1w.data, Grid(t1w.grid.shape, displacement @ t1w.grid.affine))
-        found = register_rigid(flair, away)
-        returns.append(
-            Return(
-                mean_displacement_mm(found.matrix, displacement @ as_is.matrix, points),
-                mean_displacement_mm(found.matrix, displacement, points),
-                found.doubt,
-            )
-        )
-    return as_is, returns
+    away = Scan(t1w.data, Grid(t1w.grid.shape, displacement @ t1w.grid.affine))
+    found = register_rigid(flair, away)
+    return Return(
+        mean_displacement_mm(found.matrix, displacement @ as_is.matrix, points),
+        mean_displacement_mm(found.matrix, displacement, points),
+        found.doubt,
+    )
 
 
 def row(name: str, mask: str, as_is: Registration, returns: list[Return], cpu_s: float) -> str:
@@ -106,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="FLAIR and T1w in turn; see the script's head")
     parser.add_argument("scans", type=Path, nargs="+")
     parser.add_argument("--displacements", type=int, default=20)
-    parser.add_argument("--each", action="store_true", help="a line per displacement as well")
+    parser.add_argument("--each", action="store_true", help="tell of each on stderr")
     asked = parser.parse_args()
     print(*COLUMNS.split(), sep="\t", flush=True)
     pairs = zip(asked.scans[::2], asked.scans[1::2], strict=True)
@@ -114,12 +109,18 @@ def main() -> None:
         flair, t1w = read_scan(flair_file), read_scan(t1w_file)
         mask, called = judged_over(flair_file, flair)
         started = time.process_time()
-        as_is, returns = bring_back(flair, t1w, mask, asked.displacements, seed=seed)
+        as_is = register_rigid(flair, t1w)
+        middle = centre_mm(head_mask(flair), flair.grid)
+        returns: list[Return] = []
+        for displacement in displacements(middle, asked.displacements, seed=seed):
+            each = bring_back(flair, t1w, mask, as_is, displacement)
+            returns.append(each)
+            if asked.each:
+                line = f"\t{each.again_mm:.2f}\t{each.header_mm:.2f}\t{each.doubt or '-'}"
+                print(line, file=sys.stderr, flush=True)
         cpu_s = (time.process_time() - started) / (1 + len(returns))
         name = flair_file.name.partition("_FLAIR")[0]
         print(row(name, called, as_is, returns, cpu_s), flush=True)
-        for each in returns if asked.each else ():
-            print("", f"{each.again_mm:.2f}", f"{each.header_mm:.2f}", each.doubt or "-", sep="\t")
 
 
 if __name__ == "__main__":

@@ -145,8 +145,8 @@ def _search(
     pair: Pair, transform: sitk.Euler3DTransform, start: Start, level: Level
 ) -> _Found | None:
     """Follow the information uphill at one level; ``None`` where the scans do not meet."""
-    fixed = _averaged(_image_of(pair.fixed), level.spacing_mm)
-    moving = _averaged(_image_of(pair.moving), level.spacing_mm)
+    fixed = averaged(image_of(pair.fixed), level.spacing_mm)
+    moving = averaged(image_of(pair.moving), level.spacing_mm)
     found = sitk.Euler3DTransform(transform)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # sums in another order would end elsewhere by a hair
@@ -168,7 +168,7 @@ def _search(
     return _Found(found, start, method.GetOptimizerIteration() < MAX_ITERATIONS)
 
 
-def _image_of(scan: Scan) -> sitk.Image:
+def image_of(scan: Scan) -> sitk.Image:
     """The scan as SimpleITK holds it."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(scan.data.T))
     affine = RAS_TO_LPS @ scan.grid.affine
@@ -179,7 +179,7 @@ def _image_of(scan: Scan) -> sitk.Image:
     return image
 
 
-def _averaged(image: sitk.Image, spacing_mm: float) -> sitk.Image:
+def averaged(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     """Whole voxels averaged along each axis while the mean spans no more than ``spacing_mm``."""
     factors = [
         min(int(spacing_mm / spacing + 0.01), size // MIN_SHRUNK_VOXELS) or 1
