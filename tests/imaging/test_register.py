@@ -22,17 +22,27 @@ XFM = "sub-1_from-T1w_to-FLAIR_mode-image_xfm.txt"
 
 
 def head(geometry: str, suffix: str, *, stripped: bool = False) -> Scan:
-    """A head whose pieces of tissue are nowhere symmetric, as a real one is."""
+    """A head whose brain is folded from two tissues, nowhere symmetric: smooth shells alone turn
+    upon one another unseen.
+    """
     grid = make_grid(geometry)
     data = make_head(grid, suffix=suffix, seed=len(suffix))
     ijk = np.indices(grid.shape).reshape(3, -1)
-    x, y, z = (grid.affine[:3, :3] @ ijk + grid.affine[:3, 3:]).reshape(3, *grid.shape)
-    data[(x + 30) ** 2 + (y - 35) ** 2 + (z - 20) ** 2 < 12**2] = 60
-    data[(x - 25) ** 2 + (y + 45) ** 2 + (z + 20) ** 2 < 14**2] = 160
-    data[(x - 20) ** 2 + (y - 40) ** 2 + (z + 15) ** 2 < 13**2] = 45
+    xyz = (grid.affine[:3, :3] @ ijk + grid.affine[:3, 3:]).reshape(3, *grid.shape)
+    generator = np.random.default_rng(0)
+    folds = np.zeros(grid.shape)
+    for _ in range(12):
+        wave = generator.normal(size=3)
+        wave *= 2 * np.pi / generator.uniform(30, 60) / np.linalg.norm(wave)
+        folds += np.cos(np.tensordot(wave, xyz, 1) + generator.uniform(0, 2 * np.pi))
+    x, y, z = xyz
+    brain = (x / 64) ** 2 + (y / 78) ** 2 + ((z - 2) / 62) ** 2 <= 1
+    white, grey = (90, 110) if suffix == "FLAIR" else (130, 85)
+    noise = generator.normal(0, 2, grid.shape)
+    data[brain] = (np.where(folds > 0, white, grey) + noise)[brain]
     if stripped:
-        data[(x / 64) ** 2 + (y / 78) ** 2 + ((z - 2) / 62) ** 2 > 1] = 0
-    return Scan(data, grid)
+        data[~brain] = 0
+    return Scan(data.astype(np.float32), grid)
 
 
 def displacement(seed: int, shift_mm: float = 18.0, angle_deg: float = 13.0) -> Affine:
