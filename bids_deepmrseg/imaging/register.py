@@ -149,7 +149,8 @@ def _search(
     moving = averaged(image_of(pair.moving), level.spacing_mm)
     found = sitk.Euler3DTransform(transform)
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in another order would end elsewhere by a hair
+    method.SetNumberOfThreads(1)  # sums in another order end elsewhere by a hair
+    method.SetNumberOfWorkUnits(1)
     method.SetMetricAsMattesMutualInformation(BINS)
     share = level.samples / fixed.GetNumberOfPixels()
     if share < 1:
