@@ -34,7 +34,7 @@ FENCES = {
     "nibabel": ("imaging/",),
     "nipype": ("pipeline/",),
     "safetensors": ("network/", "training/"),
-    "SimpleITK": ("imaging/register.py",),
+    "SimpleITK": ("imaging/bias.py", "imaging/register.py"),
     "torch": ("network/", "stages/segment.py", "training/"),
 }
 
