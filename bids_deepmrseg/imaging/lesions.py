@@ -134,6 +134,8 @@ class Lesions:
         Pieces that were smaller than the rule asks for, and their volume together.
     slice_axis
         Array axis along which slices were counted.
+    ventricles_known
+        Whether distances to the ventricles could be measured.
     curve
         The same rule at other thresholds.
     """
@@ -145,6 +147,7 @@ class Lesions:
     n_removed: int
     removed_mm3: float
     slice_axis: Axis
+    ventricles_known: bool
     curve: tuple[AtThreshold, ...]
 
     @property
@@ -195,7 +198,8 @@ def find_lesions(
     fewest = fewest_voxels_of(rule.smallest_mm3, grid.voxel_volume_mm3)
     pieces = _pieces_at(probability, rule.threshold, fewest)
     lesions = tuple(_measured(pieces, probability, grid, axis))
-    if ventricles is not None and ventricles.any():
+    ventricles_known = ventricles is not None and bool(ventricles.any())
+    if ventricles is not None and ventricles_known:
         distances_mm = _distances_mm(pieces, ventricles, grid)
         lesions = tuple(
             replace(lesion, ventricle_distance_mm=distance, zone=_zone(distance, rule))
@@ -217,6 +221,7 @@ def find_lesions(
         n_removed=pieces.n_removed,
         removed_mm3=removed_mm3,
         slice_axis=axis,
+        ventricles_known=ventricles_known,
         curve=volume_curve(probability, grid, smallest_mm3=rule.smallest_mm3),
     )
 

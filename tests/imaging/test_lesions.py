@@ -138,7 +138,8 @@ def test_small_pieces_go_by_the_rule_and_are_told(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO):
         lesions = find_lesions(made(LARGE, FLAT, SINGLE), THICK, rule)
     assert [x.n_voxels for x in lesions.lesions] == [27, 4]
-    assert (lesions.n_removed, lesions.removed_mm3) == (1, pytest.approx(VOXEL_MM3))
+    assert lesions.n_removed == 1
+    assert lesions.removed_mm3 == pytest.approx(VOXEL_MM3)
     assert not lesions.mask[SINGLE].any()
     assert "1 pieces below 22.68 mm3 are no lesions by the rule: 5.7 mm3" in caplog.text
 
@@ -151,6 +152,7 @@ def test_a_map_without_lesions_is_no_error() -> None:
     assert (lesions.volume_mm3, lesions.n_removed, lesions.removed_mm3) == (0, 0, 0)
     assert lesions.label_map.shape == SHAPE
     assert not lesions.mask.any()
+    assert lesions.ventricles_known
     assert [(at.n_lesions, at.volume_mm3) for at in lesions.curve] == [(0, 0)] * 9
 
 
@@ -199,7 +201,10 @@ def test_ten_millimetres_part_periventricular_from_deep() -> None:
 def test_without_ventricles_nothing_is_said_of_them(
     ventricles: npt.NDArray[np.bool_] | None,
 ) -> None:
-    for lesion in find_lesions(made(LARGE, FLAT), THICK, EVERY, ventricles=ventricles).lesions:
+    lesions = find_lesions(made(LARGE, FLAT), THICK, EVERY, ventricles=ventricles)
+    assert not lesions.ventricles_known
+    assert len(lesions.lesions) == 2
+    for lesion in lesions.lesions:
         assert (lesion.ventricle_distance_mm, lesion.zone) == (None, None)
 
 
