@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from bids_deepmrseg.evaluation.metrics import concordance
-from bids_deepmrseg.evaluation.results import ALL_VIEWS, Result
+from bids_deepmrseg.evaluation.results import ALL_VIEWS, Identity, Result
+
+Row = TypeVar("Row", bound=Identity)
 
 AVERAGE = "average"
 NETWORKS = {"unet": "UNet", "deepmrseg": "DeepMRSeg"}  # in the order of the paper's tables
@@ -51,7 +54,7 @@ class Summary:
     reference_volume_ml: float
 
 
-def frame_of(results: Iterable[Result]) -> pd.DataFrame:
+def frame_of(results: Iterable[Identity]) -> pd.DataFrame:
     """Results as a table: a row each, a column per field."""
     return pd.DataFrame(list(results))
 
@@ -62,7 +65,7 @@ def in_order(found: Iterable[str]) -> tuple[str, ...]:
     return (*(n for n in NETWORKS if n in names), *(n for n in names if n not in NETWORKS))
 
 
-def headline(results: Sequence[Result]) -> tuple[Result, ...]:
+def headline(results: Sequence[Row]) -> tuple[Row, ...]:
     """The rows that tables show, like beside like.
 
     An ensemble that every network has, all views together before others; where there is none,

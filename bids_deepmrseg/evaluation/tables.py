@@ -165,12 +165,12 @@ def summarise(results: Sequence[Result]) -> tuple[Metric, ...]:
 def _measured(summary: Summary) -> tuple[str, ...]:
     """Cells of one of our rows, behind its names."""
     return (
-        _spread(summary.bacc),
-        _spread(summary.f1),
-        _spread(summary.f2),
-        _spread(summary.rho_c),
-        _spread(summary.hd95_mm, digits=2),
-        _spread(summary.asd_mm, digits=2),
+        spread_cell(summary.bacc),
+        spread_cell(summary.f1),
+        spread_cell(summary.f2),
+        spread_cell(summary.rho_c),
+        spread_cell(summary.hd95_mm, digits=2),
+        spread_cell(summary.asd_mm, digits=2),
         "" if summary.name == AVERAGE else _volumes(summary),
     )
 
@@ -186,7 +186,7 @@ def _printed(row: Published) -> tuple[str, ...]:
     return (*(f"{mean:.3f} ({sd:.2f})" for mean, sd in overlaps), f"{row.rho_c:.3f}", "", "", "")
 
 
-def _spread(spread: Spread, *, digits: int = 3) -> str:
+def spread_cell(spread: Spread, *, digits: int = 3) -> str:
     """Mean, deviation where there are several values, and what was left out."""
     if spread.n == 0:
         return UNKNOWN

@@ -1,5 +1,7 @@
 """Rows of results as tests need them."""
 
+from bids_deepmrseg.evaluation.lesion_results import LesionResult
+from bids_deepmrseg.evaluation.lesionwise import LesionCounts, volume_difference_percent
 from bids_deepmrseg.evaluation.results import Fold, Identity, Result
 
 IDENTITY = Identity(
@@ -42,6 +44,47 @@ def make_result(
         asd_mm=hd95_mm / 2,
         volume_ml=volume_ml,
         reference_volume_ml=volume_ml if reference_volume_ml is None else reference_volume_ml,
+    )
+
+
+def make_lesion_result(
+    subject: str,
+    n_found: int,
+    n_reference: int,
+    *,
+    n_true: int,
+    n_segmented: int,
+    volume_ml: float = 10.0,
+    reference_ml: float = 10.0,
+    size: str = "all",
+    least_share: float = 0.0,
+    network: str = "deepmrseg",
+    ensemble: str = "all views",
+    repeat: int = 1,
+) -> LesionResult:
+    counts = LesionCounts(
+        n_reference=n_reference, n_found=n_found, n_segmented=n_segmented, n_true=n_true
+    )
+    return LesionResult(
+        dataset="made",
+        network=network,
+        ensemble=ensemble,
+        repeat=repeat,
+        fold=1,
+        subject=subject,
+        scan=subject,
+        size=size,
+        least_share=least_share,
+        n_reference=n_reference,
+        n_found=n_found,
+        n_segmented=n_segmented,
+        n_true=n_true,
+        recall=counts.recall,
+        precision=counts.precision,
+        f1=counts.f1,
+        volume_ml=volume_ml,
+        reference_volume_ml=reference_ml,
+        volume_difference_percent=volume_difference_percent(volume_ml, reference_ml),
     )
 
 
