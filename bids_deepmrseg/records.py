@@ -10,14 +10,18 @@ import numpy.typing as npt
 
 from bids_deepmrseg.imaging.grid import Grid, Placement
 from bids_deepmrseg.imaging.head import PREPROCESSING
+from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.tasks import Label, Place, Task
 
 Status = Literal["done", "skipped", "failed"]
 PLACE_PREPROCESSING = "place-1"  # as imaging.head.PREPROCESSING, for tasks with a region
+BRAIN_PREPROCESSING = "within-brain-1"  # the same, for tasks within a brain
 
 
 def preprocessing_of(task: Task) -> str:
     """Name of the preparation that a task's networks are trained behind."""
+    if task.within is not None:
+        return BRAIN_PREPROCESSING
     return PREPROCESSING if task.region is None else PLACE_PREPROCESSING
 
 
@@ -33,6 +37,7 @@ class Case:
         Root of the input dataset.
     scans
         One file per channel of the task, in channel order; the first defines the native grid.
+        Optional channels that are not there are left out, from the last on.
     entities
         BIDS entities of the first scan as in its name, such as ``(("sub", "01"), ("run", "2"))``.
     """
@@ -41,6 +46,11 @@ class Case:
     bids_dir: Path
     scans: tuple[Path, ...]
     entities: tuple[tuple[str, str], ...]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Suffixes of the scans that are there."""
+        return self.task.channels[: len(self.scans)]
 
     def entity(self, key: str) -> str | None:
         """Value of one entity (``sub``, ``ses``, ``acq``, ``run`` ...), ``None`` where absent."""
@@ -111,6 +121,14 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LesionMap:
+    """restore -> measure, write: how likely each native voxel is lesion, and what counts as one."""
+
+    probability: npt.NDArray[np.float16]  # (I, J, K)
+    rule: LesionRule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Segmented:
     """restore -> measure, write, report: the answer, voxel for voxel on the input."""
 
@@ -121,6 +139,7 @@ class Segmented:
     landmarks: npt.NDArray[np.uint16] | None = None  # (I, J, K), of tasks that have any
     brain_volume_mm3: float | None = None  # of this scan, where the brain was segmented before
     certainties: tuple[Certainty, ...] = ()  # in the order of the labels
+    lesion_map: LesionMap | None = None  # of tasks that find lesions; dseg is where it finds any
 
     @property
     def shown(self) -> npt.NDArray[np.uint16]:

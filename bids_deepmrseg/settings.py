@@ -33,6 +33,8 @@ class RunSettings:
         Where intermediate files go.
     tasks
         Names of the tasks to run; empty for every task whose inputs are there.
+    require
+        Names of those tasks without whose scans a session counts as failed, not as skipped.
     participant_labels, session_labels, exclude_participant_labels
         Labels without ``sub-`` or ``ses-``; empty for no restriction.
     bids_filter_file
@@ -55,6 +57,13 @@ class RunSettings:
         Whether to print what would run, and stop there.
     fast
         Whether to trade some accuracy for time.
+    registration
+        Whether scans of a case are laid upon each other; without it they must be on one grid.
+    bias_correction
+        Whether slow changes of brightness are taken out of the scans of tasks within a brain.
+    lesion_threshold, min_lesion_mm3
+        What counts as a lesion: least probability of a voxel, and least volume; ``None`` for what
+        the task's model was measured with.
     n_procs, omp_nthreads
         CPUs of the run, and of each case.
     memory_gb
@@ -73,6 +82,7 @@ class RunSettings:
     work_dir: Path
     run_id: str
     tasks: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
     participant_labels: tuple[str, ...] = ()
     session_labels: tuple[str, ...] = ()
     exclude_participant_labels: tuple[str, ...] = ()
@@ -86,6 +96,10 @@ class RunSettings:
     stop_on_first_crash: bool = False
     dry_run: bool = False
     fast: bool = False
+    registration: bool = True
+    bias_correction: bool = False
+    lesion_threshold: float | None = None
+    min_lesion_mm3: float | None = None
     n_procs: int = 1
     omp_nthreads: int = 1
     memory_gb: float = 8.0
@@ -99,6 +113,7 @@ class RunSettings:
             )
         self._check_resources()
         self._check_labels()
+        self._check_lesions()
         self._check_folders()
 
     @property
@@ -123,6 +138,16 @@ class RunSettings:
             )
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise UsageError(f"--device is auto, cpu, cuda or cuda:N, not {self.device!r}")
+
+    def _check_lesions(self) -> None:
+        """Refuse thresholds that are no probability and volumes that are none."""
+        threshold, smallest = self.lesion_threshold, self.min_lesion_mm3
+        if threshold is not None and not 0 < threshold <= 1:
+            raise UsageError(
+                f"--lesion-threshold is a probability above 0 and at most 1, not {threshold:g}"
+            )
+        if smallest is not None and not 0 <= smallest < math.inf:
+            raise UsageError(f"--min-lesion-mm3 is a volume of 0 mm3 or more, not {smallest:g}")
 
     def _check_labels(self) -> None:
         """Refuse labels that cannot be BIDS labels."""
@@ -169,7 +194,7 @@ def _accepts(kind: object, value: object) -> bool:
     """Whether a TOML value can stand for a field of that type."""
     if kind is bool:
         return isinstance(value, bool)
-    if kind in (int, float):
+    if kind in (int, float, float | None):
         number = (int,) if kind is int else (int, float)
         return isinstance(value, number) and not isinstance(value, bool)
     if kind == tuple[str, ...]:

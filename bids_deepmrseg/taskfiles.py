@@ -13,6 +13,7 @@ from bids_deepmrseg.tasks import (
     TRAINED_ON,
     Direction,
     Label,
+    LesionDefaults,
     Place,
     Range,
     Region,
@@ -61,11 +62,22 @@ def read_task(file: Path) -> Task:
             views=_words(table.get("views", []), "views"),
             landmarks=landmarks,
             brain=int(table["brain"]) if "brain" in table else None,
+            optional=_words(table.get("optional", []), "optional"),
+            within=str(table["within"]) if "within" in table else None,
+            lesions=_lesions(lesions) if (lesions := table.get("lesions")) else None,
         )
     except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise UsageError(f"task file {file} cannot be read: {error}") from error
     except KeyError as error:
         raise UsageError(f"task file {file} lacks the field {error}") from error
+
+
+def _lesions(table: dict[str, Any]) -> LesionDefaults:
+    """What counts as a lesion from its TOML table."""
+    _check_known(table, {*LesionDefaults.__slots__}, "lesions")
+    return LesionDefaults(
+        threshold=float(table["threshold"]), smallest_mm3=float(table["smallest_mm3"])
+    )
 
 
 def _check_known(table: dict[str, Any], known: set[str], what: str) -> None:
@@ -201,13 +213,18 @@ def has_weights(folder: Path) -> bool:
 
 
 def find_locator(task: Task, models_dir: Path | None = None) -> Task | None:
-    """The task whose labels show where ``task`` works; ``None`` for tasks on the whole brain.
+    """The task that shows where ``task`` works, by its labels or by the brain that it finds.
+
+    Returns
+    -------
+    Task or None
+        ``None`` for tasks that find their way by themselves.
 
     Raises
     ------
     UsageError
-        If the region names a task that is not there, that is in turn located by this one, that
-        reads other scans, or that lacks a label which a place is cut around.
+        If a task is named that is not there, that is in turn located by this one, that reads other
+        scans, or that lacks a label which a place is cut around, or a brain.
     """
     locator = _named_locator(task, models_dir)
     seen = {task.name}
@@ -221,27 +238,38 @@ def find_locator(task: Task, models_dir: Path | None = None) -> Task | None:
 
 
 def _named_locator(task: Task, models_dir: Path | None) -> Task | None:
-    """The task that a region names, if it can show what the region needs."""
-    if task.region is None:
+    """The task that is named as showing the way, if it can."""
+    name = task.within if task.region is None else task.region.task
+    if name is None:
         return None
     known = {one.name: one for one in find_tasks(models_dir)}
-    locator = known.get(task.region.task)
+    locator = known.get(name)
     if locator is None:
         raise UsageError(
-            f"task {task.name} is located by task {task.region.task!r}, which does not exist; "
+            f"task {task.name} is located by task {name!r}, which does not exist; "
             f"known tasks: {', '.join(known)}"
         )
-    why = f"task {locator.name} cannot show where {task.name} is to be segmented: it "
-    if locator.channels != task.channels[: len(locator.channels)]:
+    if why := _why_not_shown(task, locator):
         raise UsageError(
-            f"{why}reads {', '.join(locator.channels)}, but {task.name} begins with "
+            f"task {locator.name} cannot show where {task.name} is to be segmented: it {why}"
+        )
+    return locator
+
+
+def _why_not_shown(task: Task, locator: Task) -> str | None:
+    """What a locator lacks that a task needs, or ``None``."""
+    if task.region is None:  # a brain is found in a scan of any contrast, as long as it is one scan
+        if locator.brain is None or len(locator.channels) != 1:
+            return "does not find the brain in one scan"
+        return None
+    if locator.channels != task.channels[: len(locator.channels)]:
+        return (
+            f"reads {', '.join(locator.channels)}, but {task.name} begins with "
             f"{', '.join(task.channels)}"
         )
     named = {label.index for label in locator.told_apart}
-    for place in task.region.places:
-        if place.located_by not in named:
-            raise UsageError(f"{why}has no label {place.located_by}")
-    return locator
+    lacking = [place.located_by for place in task.region.places if place.located_by not in named]
+    return f"has no label {lacking[0]}" if lacking else None
 
 
 def find_model_folder(task: Task, models_dir: Path | None = None) -> Path:

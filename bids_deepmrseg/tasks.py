@@ -12,6 +12,7 @@ DIRECTIONS: tuple[Direction, ...] = ("R", "A", "S")
 TrainedOn = Literal["crops", "scans"]
 TRAINED_ON: tuple[TrainedOn, ...] = ("crops", "scans")
 LARGEST_PLACE_MM = 60.0  # unless a region says otherwise
+BRAIN_MM = (170.0, 210.0, 170.0)  # right-left, back-front, foot-head: larger than most
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,22 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LesionDefaults:
+    """What counts as a lesion unless the user says otherwise.
+
+    Attributes
+    ----------
+    threshold
+        Least probability of a lesion's voxel, above 0 and at most 1.
+    smallest_mm3
+        Least volume of a lesion.
+    """
+
+    threshold: float
+    smallest_mm3: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A segmentation task as data.
 
@@ -122,11 +139,12 @@ class Task:
         BIDS suffixes of the scans, in network input order; the first one's grid is the native
         grid of the answer.
     spacing_mm
-        Edge of the model grid's cubic voxels.
+        Edge of the model grid's cubic voxels; of a task within a brain, of its pixels, and of its
+        slices where they were acquired thinner.
     field_of_view_mm
         Right to left, back to front and foot to head extent of the model grid, laid around the
         centre of the brain; a scan that is smaller is taken whole. ``None`` for a task with a
-        region, which gives the extent.
+        region or within a brain, which give the extent.
     labels
         The lookup table; background is index 0 and is left out.
     one_cluster
@@ -144,6 +162,13 @@ class Task:
     brain
         Index of the label whose volume those of all structures are divided by; ``None`` for
         tasks that do not measure the brain as a whole.
+    optional
+        The last of the channels, as far as the task can do without them.
+    within
+        Name of the task that finds the brain, in the first channel, outside of which nothing is
+        looked at; ``None`` for tasks that find their way by themselves or have a region.
+    lesions
+        For a task whose one label is lesions, told one by one: what counts as one.
     """
 
     name: str
@@ -158,6 +183,9 @@ class Task:
     views: tuple[str, ...] = ()
     landmarks: tuple[Label, ...] = ()
     brain: int | None = None
+    optional: tuple[str, ...] = ()
+    within: str | None = None
+    lesions: LesionDefaults | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z]+", self.name):
@@ -178,10 +206,11 @@ class Task:
         self._check_parts()
         if not self.channels:
             raise UsageError(f"task {self.name} names no channel")
-        if self.region is None and self.field_of_view_mm is None:
+        if self.region is None and self.within is None and self.field_of_view_mm is None:
             raise UsageError(f"task {self.name} needs a field_of_view_mm or a region")
         if self.region is not None:
             self._check_places(self.region.places)
+        self._check_lesions()
         if not self.spacing_mm > 0:
             raise UsageError(f"task {self.name}: spacing_mm must be above 0")
 
@@ -197,6 +226,23 @@ class Task:
             raise UsageError(f"task {self.name}: a task with a region has no landmarks")
         if self.brain is not None and self.brain not in whole:
             raise UsageError(f"task {self.name}: brain = {self.brain} is none of its labels")
+
+    def _check_lesions(self) -> None:
+        """Optional channels come last, a task looks in one place, and lesions are one label."""
+        n_needed = len(self.channels) - len(self.optional)
+        if n_needed < 1 or self.channels[n_needed:] != self.optional:
+            raise UsageError(
+                f"task {self.name}: optional must be the last of its channels, and leave one"
+            )
+        if self.within is not None and (self.region is not None or self.landmarks):
+            raise UsageError(f"task {self.name}: within goes with neither region nor landmarks")
+        if self.lesions is not None and (self.within is None or len(self.labels) != 1):
+            raise UsageError(f"task {self.name}: lesions are one label, within a brain")
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Channels that the task cannot do without."""
+        return self.channels[: len(self.channels) - len(self.optional)]
 
     @property
     def is_cut_from_scans(self) -> bool:
@@ -246,6 +292,8 @@ class Task:
         if self.region is not None:
             i, j, k = (self.region.largest_mm + 2 * margin for margin in self.region.margin_mm)
             return i, j, k
+        if self.within is not None:
+            return BRAIN_MM
         if self.field_of_view_mm is None:
             raise UsageError(f"task {self.name} needs a field_of_view_mm or a region")
         return self.field_of_view_mm

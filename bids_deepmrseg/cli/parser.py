@@ -39,6 +39,8 @@ SWITCHES = {
     "clean-workdir": "when the run ends, delete what it wrote to the work folder",
     "write-probabilities": "also write the probability of every structure",
     "fast": "run one network of each ensemble only: sooner, a little less accurate",
+    "bias-correction": "take slow changes of brightness out of FLAIR and T1w before lesions are "
+    "looked for (N4)",
     "stop-on-first-crash": "end the run at the first case that fails",
     "dry-run": "print which task would run on which scans, and why others are left out; stop there",
 }
@@ -136,6 +138,13 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="tasks to run; default: every task whose scans are there",
     )
     group.add_argument(
+        "--require",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="tasks without whose scans a session counts as failed; default: it is skipped",
+    )
+    group.add_argument(
         "--models-dir",
         type=Path,
         metavar="DIR",
@@ -143,6 +152,32 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
     _add_switch(group, "fast")
     _add_switch(group, "write-probabilities")
+    _add_lesions(group)
+
+
+def _add_lesions(group: argparse._ArgumentGroup) -> None:
+    """How two scans are laid upon each other, and what counts as a lesion."""
+    group.add_argument(
+        "--no-registration",
+        dest="registration",
+        action="store_const",
+        const=False,
+        help="take T1w and FLAIR as they are, which must then be on one grid",
+    )
+    group.add_argument("--registration", action="store_const", const=True, help=argparse.SUPPRESS)
+    _add_switch(group, "bias-correction")
+    group.add_argument(
+        "--lesion-threshold",
+        type=float,
+        metavar="P",
+        help="probability from which a voxel is lesion; default: what the model was measured with",
+    )
+    group.add_argument(
+        "--min-lesion-mm3",
+        type=float,
+        metavar="MM3",
+        help="volume below which a piece is no lesion; default: what the model was measured with",
+    )
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
@@ -271,7 +306,8 @@ def _complete(chosen: dict[str, Any]) -> None:
     for name in LABELS.values():
         prefix = "ses-" if name.startswith("session") else "sub-"
         chosen[name] = tuple(label.removeprefix(prefix) for label in chosen.get(name, ()))
-    chosen["tasks"] = tuple(dict.fromkeys(chosen.get("tasks", ())))
+    for name in ("tasks", "require"):
+        chosen[name] = tuple(dict.fromkeys(chosen.get(name, ())))
     for name in PATHS & chosen.keys():
         chosen[name] = Path(chosen[name]).absolute()
     if "work_dir" not in chosen:

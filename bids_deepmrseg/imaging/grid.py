@@ -11,6 +11,7 @@ from bids_deepmrseg.errors import GeometryError
 
 Affine = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]
+Spacing = tuple[float, float, float]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 AFFINE_TOLERANCE_MM = 1e-3
@@ -159,18 +160,25 @@ class Resampling:
         return _interpolate(data, self.source.shape, (1 / i, 1 / j, 1 / k))
 
 
-def plan_resampling(grid: Grid, spacing_mm: float) -> Resampling:
-    """The cubic grid of ``spacing_mm`` that shares axes and centre with ``grid``.
+def plan_resampling(grid: Grid, spacing_mm: float | Spacing) -> Resampling:
+    """The grid of ``spacing_mm`` that shares axes and centre with ``grid``.
+
+    Parameters
+    ----------
+    grid
+        To resample from.
+    spacing_mm
+        Edge of cubic voxels, or the edges of voxels along each axis.
 
     Raises
     ------
     GeometryError
-        If the axes of ``grid`` are not at right angles, so that cubic voxels cannot fit them.
+        If the axes of ``grid`` are not at right angles, so that such voxels cannot fit them.
     """
     directions = grid.affine[:3, :3] / np.array(grid.spacing_mm)
     if np.abs(directions.T @ directions - np.eye(3)).max() > 0.02:
         raise GeometryError("the axes of the scan are not at right angles (sheared affine)")
-    steps = spacing_mm / np.array(grid.spacing_mm)
+    steps = np.array(spacing_mm) / np.array(grid.spacing_mm)
     counts = np.maximum(1, np.round(np.array(grid.shape) / steps - 1e-6)).astype(int)
     offset = (np.array(grid.shape) - 1) / 2 - steps * (counts - 1) / 2
     to_source = np.diag([*steps, 1.0])

@@ -96,7 +96,7 @@ def segment(
     WeightsError
         If the weights are damaged or belong to another task.
     SegmentationError
-        If the networks find none of the structures.
+        If the networks find none of the structures, lesions aside: people may have none.
     """
     record = read_record(folder)
     check_record(record, task)
@@ -105,7 +105,8 @@ def segment(
         record = replace(record, members=record.members[:1], flips=False)
     probabilities, answers = _fused(prepared.channels, folder, record, task, device)
     n_removed = tidy(probabilities, task)
-    if not (probabilities[1:] > 0.5).any():
+    may_find_none = task.lesions is not None
+    if not may_find_none and not (probabilities[1:] > 0.5).any():
         raise SegmentationError(
             f"the network found none of the {len(task.network_labels)} structures of {task.name}; "
             "is the scan a brain, of the right contrast, with a right header?"
