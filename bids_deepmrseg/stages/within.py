@@ -115,7 +115,8 @@ def _normalised(shown: Field, inside: Mask, channel: str, crop: Crop) -> Field:
             f"the {channel} scan shows hardly anything where the brain is: is it of the same head, "
             "and does it lie where the other scan lies?"
         )
-    return np.clip(crop.apply(shown) / np.float32(np.median(values)), 0, BRIGHTEST)
+    normalised: Field = np.clip(crop.apply(shown) / np.float32(np.median(values)), 0, BRIGHTEST)
+    return normalised
 
 
 def restore_within(
