@@ -178,6 +178,7 @@ def settings_from(arguments: argparse.Namespace) -> "TrainSettings":
         precision=pick_precision(arguments.precision, device),
         compiled=arguments.compile,
         n_procs=arguments.n_procs,
+        models_dir=arguments.models_dir,
     )
 
 

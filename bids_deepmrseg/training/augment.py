@@ -1,6 +1,6 @@
 """Random changes of a batch: drawing the parameters is kept apart from applying them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import torch
@@ -18,7 +18,11 @@ BIAS_KNOTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strength:
-    """How far parameters may go; a rotation in radians, lengths in voxels, the rest relative."""
+    """How far parameters may go; a rotation in radians, lengths in voxels, the rest relative.
+
+    ``apart`` is the standard deviation of how far further sequences lie from the first, ``ghost``
+    the most that a ghost takes of the brightness, in ``ghost_share`` of the slices.
+    """
 
     rotation: float
     scale: float
@@ -30,6 +34,9 @@ class Strength:
     bias: float
     noise: float
     coarse_share: float
+    apart: float = 0
+    ghost: float = 0
+    ghost_share: float = 0
 
 
 STRENGTHS: dict[Augmentation, Strength] = {
@@ -81,6 +88,21 @@ STRENGTHS: dict[Augmentation, Strength] = {
         noise=0.06,
         coarse_share=0.15,
     ),
+    "lesions": Strength(
+        rotation=0.25,
+        scale=0.15,
+        shear=0.08,
+        shift=16,
+        gain=0.12,
+        offset=0.03,
+        bend=0.2,
+        bias=0.1,
+        noise=0.05,
+        coarse_share=0.15,
+        apart=0.6,
+        ghost=0.2,
+        ghost_share=0.1,
+    ),
 }
 
 
@@ -106,6 +128,8 @@ class Draw:
         ``(N,)`` standard deviation.
     coarse
         ``(N,)`` down-sampling of the rows, 1 for none.
+    ghost
+        ``(N,)`` part of the brightness that a shifted image adds, 0 for none.
     """
 
     theta: Tensor
@@ -117,6 +141,7 @@ class Draw:
     bias: Tensor
     noise: Tensor
     coarse: Tensor
+    ghost: Tensor
 
     def to(self, device: torch.device) -> "Draw":
         """The same parameters where the slices are."""
@@ -141,7 +166,7 @@ def draw_parameters(
     coarse = torch.where(
         between(0, 1, n) < strength.coarse_share, between(1.5, 4, n), torch.ones(n)
     )
-    return Draw(
+    draw = Draw(
         theta=rotation @ stretch,
         shift=between(-strength.shift, strength.shift, n, 2),
         flipped=between(0, 1, n) < flipped_share,
@@ -151,6 +176,37 @@ def draw_parameters(
         bias=strength.bias * normal(n, 1, BIAS_KNOTS, BIAS_KNOTS),
         noise=between(0, strength.noise, n),
         coarse=coarse,
+        ghost=torch.zeros(n),
+    )
+    if not strength.ghost_share:
+        return draw  # without another random number: the batches of older recipes stay the same
+    is_haunted = between(0, 1, n) < strength.ghost_share
+    return replace(draw, ghost=is_haunted * between(0, strength.ghost, n))
+
+
+def draw_further(
+    first: Draw, strength: Strength, generator: torch.Generator, *, absent_share: float
+) -> Draw:
+    """Parameters of another sequence of the same slices.
+
+    Parameters
+    ----------
+    first
+        Of the first sequence: both turn and stretch alike, and lie a little apart.
+    strength, generator
+        As for :func:`draw_parameters`.
+    absent_share
+        Part of the slices where the sequence is not shown at all.
+    """
+    n = len(first.gain)
+    own = draw_parameters(n, strength, generator)
+    is_absent = torch.rand(n, generator=generator) < absent_share
+    return replace(
+        own,
+        theta=first.theta,
+        shift=first.shift + strength.apart * torch.randn(n, 2, generator=generator),
+        flipped=first.flipped,
+        gain=torch.where(is_absent, torch.zeros(n), own.gain),
     )
 
 
@@ -162,6 +218,7 @@ def augment(
     view: View,
     mirror_classes: tuple[int, ...],
     generator: torch.Generator,
+    further: tuple[Draw, ...] = (),
 ) -> tuple[Tensor, Tensor]:
     """Cut patches out of slices and change them as drawn.
 
@@ -180,6 +237,8 @@ def augment(
         For every class, the class of the other side: flipped labels change their names.
     generator
         Source of the noise, on the device of the slices.
+    further
+        Parameters of the second and further sequences of slices that have several.
 
     Returns
     -------
@@ -188,7 +247,7 @@ def augment(
     """
     draw = draw.to(slices.images.device)
     grid = _patch_grid(slices, draw, patch)
-    images = functional.grid_sample(slices.images, grid, mode="bilinear", align_corners=True)
+    images = _cut(slices, draw, further, patch)
     shown = functional.grid_sample(
         slices.classes[:, None].float(), grid, mode="nearest", align_corners=True
     )
@@ -197,7 +256,26 @@ def augment(
         flip = draw.flipped
         images[flip] = images[flip].flip(2)
         classes[flip] = torch.tensor(mirror_classes, device=flip.device)[classes[flip].flip(1)]
-    return _recolour(images, draw, generator), classes
+    changed = torch.empty_like(images)
+    n_sequences = 1 + len(further)
+    for number, own in enumerate((draw, *further)):  # neighbours' sequences alternate
+        of_sequence = images[:, number::n_sequences]
+        changed[:, number::n_sequences] = _recolour(of_sequence, own.to(images.device), generator)
+    return changed, classes
+
+
+def _cut(slices: Slices, draw: Draw, further: tuple[Draw, ...], patch: tuple[int, int]) -> Tensor:
+    """Patches of every sequence, each where its own parameters say."""
+    n_sequences = 1 + len(further)
+    n, n_channels = slices.images.shape[:2]
+    images = torch.empty((n, n_channels, *patch), device=slices.images.device)
+    for number, own in enumerate((draw, *further)):
+        grid = _patch_grid(slices, own.to(slices.images.device), patch)
+        shown = slices.images[:, number::n_sequences]
+        images[:, number::n_sequences] = functional.grid_sample(
+            shown, grid, mode="bilinear", align_corners=True
+        )
+    return images
 
 
 def _patch_grid(slices: Slices, draw: Draw, patch: tuple[int, int]) -> Tensor:
@@ -226,11 +304,20 @@ def _recolour(images: Tensor, draw: Draw, generator: torch.Generator) -> Tensor:
     curved = torch.as_tensor(curved) / at_one[column]
     size = (images.shape[2], images.shape[3])
     field = functional.interpolate(draw.bias, size=size, mode="bicubic", align_corners=True)
-    curved = _coarsen(curved * field.exp(), draw.coarse)
+    curved = _haunt(_coarsen(curved * field.exp(), draw.coarse), draw.ghost)
     grain = torch.randn(images.shape, generator=generator, device=images.device)
     noise = draw.noise[column] * grain
     changed = draw.gain[column] * (curved + draw.offset[column] * (images > 0) + noise)
     return changed.clamp(0, BRIGHTEST)
+
+
+def _haunt(images: Tensor, ghost: Tensor) -> Tensor:
+    """Add a faint copy, shifted by half the patch, to some slices, as motion and flow do."""
+    for number in torch.nonzero(ghost > 0).flatten().tolist():
+        axis = 1 + number % 2
+        shifted = images[number].roll(images.shape[axis + 1] // 2, dims=axis)
+        images[number] = images[number] + ghost[number] * shifted
+    return images
 
 
 def _coarsen(images: Tensor, coarse: Tensor) -> Tensor:

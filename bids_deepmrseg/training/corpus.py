@@ -2,9 +2,10 @@
 
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from bids_deepmrseg.errors import GeometryError, SegmentationError, TrainingError
-from bids_deepmrseg.imaging.grid import Grid, Placement, crop_to, to_ras
+from bids_deepmrseg.evaluation.whole import Models
+from bids_deepmrseg.imaging.grid import Grid, Placement, Spacing, crop_to, to_ras
 from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
+from bids_deepmrseg.records import Case
 from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.selection.references import read_reference
 from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
@@ -33,6 +36,13 @@ from bids_deepmrseg.training.synthesis import (
     strip,
     surround,
 )
+from bids_deepmrseg.training.within import (
+    Native,
+    changed_scan,
+    keep_brain,
+    painted_head,
+    place_within,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +53,7 @@ HEAD_MARGIN_VOXELS = 12
 HEAD_HEIGHT_VOXELS = 224  # from above the vertex down to the neck
 
 Kind = Literal["stripped", "surrounded", "synthetic"]
-Spacing = tuple[float, float, float]
+Brain = Callable[[Case], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +150,7 @@ def build_corpus(
     folder: Path,
     *,
     locator: Task | None = None,
+    models_dir: Path | None = None,
     n_procs: int,
 ) -> Iterator[Variant]:
     """Make every volume that ``folder`` does not hold yet, yielding each one once it is there."""
@@ -147,14 +158,17 @@ def build_corpus(
     missing = [v for v in variants if not (folder / f"{v.stem}.npz").is_file()]
     if min(n_procs, len(missing)) < 2:  # starting another process takes longer than one volume
         for variant in missing:
-            make_variant(variant, task, head_numbers, folder, locator)
+            make_variant(variant, task, head_numbers, folder, locator, models_dir)
             yield variant
         return
     pool = ProcessPoolExecutor(
         min(n_procs, len(missing)), get_context("spawn"), torch.set_num_threads, (1,)
     )
     with pool:
-        jobs = [pool.submit(make_variant, v, task, head_numbers, folder, locator) for v in missing]
+        jobs = [
+            pool.submit(make_variant, v, task, head_numbers, folder, locator, models_dir)
+            for v in missing
+        ]
         for variant, job in zip(missing, jobs, strict=True):
             job.result()
             yield variant
@@ -189,12 +203,13 @@ def require_every_label(examples: tuple[Example, ...], task: Task) -> None:
             )
 
 
-def make_variant(
+def make_variant(  # noqa: PLR0917 - what a pool is told
     variant: Variant,
     task: Task,
     head_numbers: tuple[tuple[int, ...], ...],
     folder: Path,
     locator: Task | None = None,
+    models_dir: Path | None = None,
 ) -> None:
     """Make one volume of the corpus, or one for each place that it shows, as ``<stem>.npz``.
 
@@ -202,7 +217,15 @@ def make_variant(
     """
     generator = torch.Generator().manual_seed(variant.seed)
     as_scanned = variant.kind == "stripped" and variant.number == 0 and variant.scan
-    if locator is not None and as_scanned:
+    if task.within is not None and locator is not None:
+        brain: Brain = partial(
+            keep_brain,
+            locator=locator,
+            models=Models(models_dir=models_dir, device="cpu"),
+            folder=folder,
+        )
+        made = [_within(variant, task, brain, generator)]
+    elif locator is not None and as_scanned:
         made = cut_places(*_whole_as_scanned(as_scanned, task), task, locator)
     elif locator is not None:
         made = _random_places(variant, task, head_numbers, locator, generator)
@@ -214,9 +237,23 @@ def make_variant(
     for number, (image, classes) in enumerate(made):
         levels = np.clip(np.rint(image * GREY_LEVELS), 0, 255)
         arrays |= {f"image_{number}": levels.astype(np.uint8), f"classes_{number}": classes}
-    partial = folder / f".{variant.stem}.npz"
-    np.savez(partial, allow_pickle=False, **arrays)
-    partial.replace(folder / f"{variant.stem}.npz")
+    unfinished = folder / f".{variant.stem}.npz"
+    np.savez(unfinished, allow_pickle=False, **arrays)
+    unfinished.replace(folder / f"{variant.stem}.npz")
+
+
+def _within(
+    variant: Variant, task: Task, brain: Brain, generator: torch.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """A volume for a task within a brain: a scan as it is, a changed one, or a painted head."""
+    if variant.scan is None:
+        return painted_head(*_read_head_map(variant.head_map), task, generator)
+    volumes, classes, grid = _read_labelled(variant.scan, task)
+    lesions, inside = (one.astype(np.float32) for one in (classes > 0, brain(variant.scan.case)))
+    native = Native(tuple(one.astype(np.float32) for one in volumes), lesions, inside, grid)
+    if variant.number == 0:
+        return place_within(native, task)
+    return changed_scan(native, task, generator)
 
 
 def _read_labelled(

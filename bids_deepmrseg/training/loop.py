@@ -20,7 +20,12 @@ from bids_deepmrseg.errors import TrainingError
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.build import build_network
 from bids_deepmrseg.network.weights import SLICE_AXIS, sha256_of
-from bids_deepmrseg.training.augment import STRENGTHS, augment, draw_parameters
+from bids_deepmrseg.training.augment import (
+    STRENGTHS,
+    augment,
+    draw_further,
+    draw_parameters,
+)
 from bids_deepmrseg.training.corpus import GREY_LEVELS
 from bids_deepmrseg.training.losses import segmentation_loss
 from bids_deepmrseg.training.recipe import Recipe
@@ -78,6 +83,8 @@ class TrainJob:
         Where checkpoint and log are kept.
     start
         Weights to start from, such as those of an earlier recipe; ``None`` for random ones.
+    n_sequences, n_optional
+        Channels of a slice, neighbours not counted, and how many of the last may be absent.
     """
 
     recipe: Recipe
@@ -90,6 +97,8 @@ class TrainJob:
     compiled: bool
     folder: Path
     start: Path | None = None
+    n_sequences: int = 1
+    n_optional: int = 0
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -239,11 +248,17 @@ def make_batch(job: TrainJob, step: int) -> tuple[Tensor, Tensor]:
     recipe, view = job.recipe, job.sampler.view
     slices = job.sampler.draw(recipe.batch_size, GREY_LEVELS, generator)
     device = slices.images.device
+    strength = STRENGTHS[recipe.augmentation]
     draw = draw_parameters(
         recipe.batch_size,
-        STRENGTHS[recipe.augmentation],
+        strength,
         generator,
         flipped_share=0.5 if recipe.flipped else 0.0,
+    )
+    n_needed = job.n_sequences - job.n_optional
+    further = tuple(
+        draw_further(draw, strength, generator, absent_share=recipe.absent_share * (n >= n_needed))
+        for n in range(1, job.n_sequences)
     )
     height, width = (n for axis, n in enumerate(recipe.patch) if axis != SLICE_AXIS[view])
     return augment(
@@ -252,6 +267,7 @@ def make_batch(job: TrainJob, step: int) -> tuple[Tensor, Tensor]:
         patch=(height, width),
         view=view,
         mirror_classes=job.mirror_classes,
+        further=further,
         generator=generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed),
     )
 

@@ -16,7 +16,7 @@ ONE_SIDE = re.compile(r"(?<![A-Za-z])(left|right|lh|rh)(?![A-Za-z])", re.IGNOREC
 
 Optimiser = Literal["adam", "adamw"]
 Schedule = Literal["exponential", "one-cycle"]
-Augmentation = Literal["paper", "any-head", "place", "any-place"]
+Augmentation = Literal["paper", "any-head", "place", "any-place", "lesions"]
 Centre = Literal["structure", "volume"]
 
 
@@ -55,7 +55,10 @@ class Recipe:
         ``paper``: flips, translation, rotation, brightness, contrast. ``any-head``: also bias
         field, random monotone contrast curves, low resolution and noise. ``place``: as
         ``any-head``, gentler, for boxes inside the brain. ``any-place``: the same as strong as
-        ``any-head``, and with coarse voxels in every third slice.
+        ``any-head``, and with coarse voxels in every third slice. ``lesions``: gentler contrast
+        curves, ghosts, and scans of several sequences that do not lie quite upon each other.
+    absent_share
+        Share of the slices in which optional channels are left out, as where they were not scanned.
     flipped
         Whether half of the axial and coronal patches exchange left and right, labels too.
     n_stripped, n_surrounded
@@ -92,6 +95,7 @@ class Recipe:
     n_surrounded: int = 0
     n_synthetic: int = 0
     synthetic_share: float = 0.0
+    absent_share: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.patch) != 3 or any(side % 2**self.depth for side in self.patch):
@@ -102,8 +106,9 @@ class Recipe:
             raise UsageError(f"recipe {self.name}: views must be some of {', '.join(VIEWS)}")
         if not 0 <= self.synthetic_share < 1:
             raise UsageError(f"recipe {self.name}: synthetic_share must be in [0, 1)")
-        if not 0 <= self.near_structures <= 1:
-            raise UsageError(f"recipe {self.name}: near_structures must be in [0, 1]")
+        for share in ("near_structures", "absent_share"):
+            if not 0 <= getattr(self, share) <= 1:
+                raise UsageError(f"recipe {self.name}: {share} must be in [0, 1]")
 
     @property
     def n_steps(self) -> int:

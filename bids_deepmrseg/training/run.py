@@ -87,6 +87,8 @@ class TrainSettings:
         Terms of the data.
     seed, device, precision, compiled, n_procs
         How the computing is done; the result depends on the first alone, up to rounding.
+    models_dir
+        Where to look first for the model of the locator.
     """
 
     task: Task
@@ -108,6 +110,7 @@ class TrainSettings:
     precision: str
     compiled: bool
     n_procs: int
+    models_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,8 @@ def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
         settings.task,
         _head_numbers(settings),
         folder,
-        locator=settings.locator if settings.task.is_cut_from_scans else None,
+        locator=settings.locator if _needs_locator(settings.task) else None,
+        models_dir=settings.models_dir,
         n_procs=settings.n_procs,
     )
     for done, _variant in enumerate(made, start=1):
@@ -192,14 +196,32 @@ def _corpus(settings: TrainSettings, listener: Listener) -> tuple[Example, ...]:
 
 
 def _check_channels(task: Task, recipe: Recipe) -> None:
-    """Scans as they are have all channels; what is warped, painted or cut out has one."""
+    """Scans as they are have all channels; what is warped, painted or cut out has one.
+
+    Tasks within a brain have ways of their own to change and paint scans of several channels, but
+    no brain is put into another head for them.
+    """
     as_scanned = recipe.n_stripped <= 1 and not recipe.n_surrounded and not recipe.n_synthetic
-    if len(task.channels) > 1 and (task.is_cut_from_scans or not as_scanned):
+    if task.within is not None and recipe.n_surrounded:
+        raise TrainingError(
+            f"task {task.name} looks within the brain only: what recipe {recipe.name} would put "
+            "around it (n_surrounded) is not seen; leave that away"
+        )
+    if (
+        task.within is None
+        and len(task.channels) > 1
+        and (task.is_cut_from_scans or not as_scanned)
+    ):
         raise TrainingError(
             f"task {task.name} has {len(task.channels)} channels: it learns from labelled scans as "
             f"they are, but recipe {recipe.name} or its region asks for others; use a recipe with "
             "n_stripped = 1 and no heads, and a field of view or crops"
         )
+
+
+def _needs_locator(task: Task) -> bool:
+    """Whether volumes to learn from are made with the help of the task that shows the way."""
+    return task.is_cut_from_scans or task.within is not None
 
 
 def _labelled(settings: TrainSettings) -> tuple[LabelledScan, ...]:
@@ -238,6 +260,8 @@ def _is_named(file: Path, name: str) -> bool:
 
 def _head_numbers(settings: TrainSettings) -> tuple[tuple[int, ...], ...]:
     """Each label's numbers in whole-head label maps."""
+    if settings.task.lesions is not None:
+        return ()  # label maps of healthy heads have none: they are painted
     numbers = tuple(label.freesurfer for label in settings.task.told_apart)
     if settings.head_maps_dir is not None and not all(numbers):
         raise TrainingError(f"task {settings.task.name}: some labels have no FreeSurfer number")
@@ -270,6 +294,8 @@ def _job(settings: TrainSettings, view: View, volumes: Volumes) -> TrainJob:
         architecture=architecture,
         sampler=sampler,
         mirror_classes=task.mirror_classes,
+        n_sequences=len(task.channels),
+        n_optional=len(task.optional),
         seed=settings.seed,
         device=settings.device,
         precision=settings.precision,

@@ -1,5 +1,6 @@
 """Synthetic heads: intensities for whole-head label maps, and heads around stripped brains."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,7 @@ class Head:
     classes: Tensor
 
 
-def _tissue_means(generator: torch.Generator) -> dict[str, float]:
+def t1w_means(generator: torch.Generator) -> dict[str, float]:
     """A mean intensity for each tissue, white matter near 1; mostly as T1w scans show them."""
     if uniform(0, 1, generator) < RANDOM_CONTRAST_SHARE:
         return {name: uniform(0.1, 1.3, generator) for name, _ in TISSUES}
@@ -63,13 +64,13 @@ def _tissue_means(generator: torch.Generator) -> dict[str, float]:
     return means
 
 
-def _lookup(n_values: int, generator: torch.Generator) -> Tensor:
+def _lookup(n_values: int, generator: torch.Generator, means: Mapping[str, float] | None) -> Tensor:
     """Mean intensity of every value of a whole-head label map."""
     table = torch.full((n_values,), uniform(0.6, 1.0, generator))
     table[0] = uniform(0, 0.06, generator)
     for value in range(OUTSIDE, n_values):
         table[value] = 2.2 * uniform(0, 1, generator) ** 1.5
-    means = _tissue_means(generator)
+    means = t1w_means(generator) if means is None else means
     for name, values in TISSUES:
         for value in values:
             table[value] = means[name]
@@ -100,7 +101,13 @@ def _mottle(image: Tensor, around: Tensor, generator: torch.Generator) -> Tensor
     return torch.where(around, (1 - strength) * image + strength * levels[step], image)
 
 
-def paint(label_map: Tensor, generator: torch.Generator) -> Tensor:
+def paint(
+    label_map: Tensor,
+    generator: torch.Generator,
+    *,
+    means: Mapping[str, float] | None = None,
+    over: tuple[Tensor, float] | None = None,
+) -> Tensor:
     """Random intensities for a whole-head label map.
 
     Parameters
@@ -109,14 +116,22 @@ def paint(label_map: Tensor, generator: torch.Generator) -> Tensor:
         ``(I, J, K)`` int64, FreeSurfer numbers inside and 500 and up outside of the brain.
     generator
         Source of every random choice.
+    means
+        Intensity of each of :data:`TISSUES`; drawn, mostly as T1w scans show them, where not given.
+    over
+        What is painted over the tissues: how much of each voxel it takes, ``(I, J, K)`` in 0 to 1,
+        and its intensity.
 
     Returns
     -------
     Tensor
         ``(I, J, K)`` float32, white matter near 1, with tissue texture and partial volume.
     """
-    values = _lookup(int(label_map.max()) + 1 if label_map.max() > OUTSIDE else OUTSIDE, generator)
+    n_values = int(label_map.max()) + 1 if label_map.max() > OUTSIDE else OUTSIDE
+    values = _lookup(n_values, generator, means)
     image = _mottle(values[label_map], label_map >= OUTSIDE, generator)
+    if over is not None:
+        image = image + over[0] * (over[1] - image)
     image = image * (1 + uniform(0.005, 0.03, generator) * _texture(image.shape, generator))
     return blur(image, uniform(0.45, 0.85, generator))
 

@@ -33,6 +33,7 @@ def _nothing(n: int) -> Draw:
         bias=torch.zeros(n, 1, 4, 4),
         noise=torch.zeros(n),
         coarse=torch.ones(n),
+        ghost=torch.zeros(n),
     )
 
 
