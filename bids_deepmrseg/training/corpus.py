@@ -25,6 +25,7 @@ from bids_deepmrseg.selection.references import read_reference
 from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
 from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
+from bids_deepmrseg.training.lesions import flair_means
 from bids_deepmrseg.training.places import cut_places, near_labels
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.synthesis import (
@@ -48,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 GREY_LEVELS = 255 / BRIGHTEST  # volumes are kept as uint8: 64 levels per tissue intensity
 LOW_RESOLUTION_SHARE = 0.35
+FLAIR_SHARE = (
+    0.7  # of the heads painted for a FLAIR's task; the rest look as T1w and other scans do
+)
 MOST_DRAWS = 8  # of one random head, until it shows every place whole
 HEAD_MARGIN_VOXELS = 12
 HEAD_HEIGHT_VOXELS = 224  # from above the vertex down to the neck
@@ -349,7 +353,7 @@ def _raw_head(
     if variant.scan is None:
         label_map, spacing_mm = _read_head_map(variant.head_map)
         classes = torch.from_numpy(classes_of(label_map.numpy(), head_numbers))
-        image = paint(label_map, generator)
+        image = paint(label_map, generator, means=_means(task, generator))
         if uniform(0, 1, generator) < STRIPPED_SHARE:
             image = strip(image, label_map, generator)
         return Head(image, classes), spacing_mm
@@ -365,6 +369,13 @@ def _raw_head(
     i, j, k = (slice(int(f), int(f) + n) for f, n in zip(first, classes.shape, strict=True))
     full[i, j, k] = classes
     return Head(around, full), spacing_mm
+
+
+def _means(task: Task, generator: torch.Generator) -> dict[str, float] | None:
+    """What tissues of a painted head look like to a task; ``None`` for mostly as in T1w scans."""
+    if task.space != "FLAIR" or uniform(0, 1, generator) > FLAIR_SHARE:
+        return None
+    return flair_means(generator)
 
 
 def _read_head_map(file: Path | None) -> tuple[Tensor, Spacing]:

@@ -142,17 +142,17 @@ def paint_pair(label_map: Tensor, spacing_mm: Spacing, generator: torch.Generato
         label_map.numpy(), [n for name, own in TISSUES if name != "fluid" for n in own]
     )
     shares = torch.from_numpy(lesion_shares(white, spacing_mm, generator) * tissue)
-    flair_means, grey_to_white = _flair_means(generator), t1w_means(generator)
-    bright = flair_means["white matter"] * uniform(*LESION_BRIGHTNESS, generator)
-    dark = grey_to_white["white matter"] * uniform(*LESION_DARKNESS, generator)
+    on_flair, on_t1w = flair_means(generator), t1w_means(generator)
+    bright = on_flair["white matter"] * uniform(*LESION_BRIGHTNESS, generator)
+    dark = on_t1w["white matter"] * uniform(*LESION_DARKNESS, generator)
     return Pair(
-        paint(label_map, generator, means=flair_means, over=(shares, bright)),
-        paint(label_map, generator, means=grey_to_white, over=(shares, dark)),
+        paint(label_map, generator, means=on_flair, over=(shares, bright)),
+        paint(label_map, generator, means=on_t1w, over=(shares, dark)),
         (shares > 0.5).to(torch.uint8),
     )
 
 
-def _flair_means(generator: torch.Generator) -> dict[str, float]:
+def flair_means(generator: torch.Generator) -> dict[str, float]:
     """A mean intensity for each tissue, as FLAIR shows them: fluid dark, grey above white."""
     if uniform(0, 1, generator) < ODD_FLAIR_SHARE:
         means = {name: uniform(0.7, 1.2, generator) for name, _ in TISSUES}
