@@ -8,7 +8,7 @@ DEMO := demo
 # by file: what a file makes once is then made once, not once in each process
 TEST_OPTIONS ?= -n 2 --dist loadfile
 
-.PHONY: help demo model-brainmask model-deepbrain model-hippocampus test lint types check clean
+.PHONY: help demo model-brainmask model-flairbrain model-deepbrain model-hippocampus model-wml test lint types check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +42,11 @@ model-brainmask: $(INSTALLED)
 	$(BRAIN) $(RUNS)/2 --recipe brainmask-again --seed 2 --start-from $(RUNS)/1/brainmask $(BRAIN_OPTIONS)
 	$(BRAIN) $(RUNS)/3 --recipe brainmask-again --seed 3 --start-from $(RUNS)/2/brainmask $(BRAIN_OPTIONS)
 
+model-flairbrain: $(INSTALLED)
+	$(BIN)/deepmrseg-train flairbrain $(HEAD_MAPS) $(RUNS)/flairbrain --recipe flairbrain --seed 4 \
+	  --start-from bids_deepmrseg/data/models/brainmask --head-maps $(HEAD_MAPS) \
+	  --exclude-maps head-05 head-10 head-15 head-20 --data-card docs/models/flairbrain_data.toml
+
 DEEP_OPTIONS = --head-maps $(HEAD_MAPS) --data-card docs/models/deepbrain_data.toml
 DEEP = $(BIN)/deepmrseg-evaluate crossval deepbrain $(LABELLED)
 DEEP_FOLDS = --groups docs/models/deepbrain_groups.tsv --network deepmrseg $(DEEP_OPTIONS)
@@ -61,6 +66,16 @@ model-hippocampus: $(INSTALLED)
 	$(CROSSVAL) $(RUNS)/any-place --recipe any-place --start-runs $(RUNS)/place $(CROSSVAL_OPTIONS)
 	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/any-place/deepmrseg/repeat-1_fold-*/hippocampus \
 	  --into $(RUNS)/hippocampus
+
+# LESIONS is a folder with FLAIR, T1w and lesion masks (docs/models/wml.md).
+LESION_OPTIONS = --groups docs/models/wml_groups.tsv --reference label-lesion_mask \
+  --head-maps $(HEAD_MAPS) --exclude-maps head-05 head-10 head-15 head-20 \
+  --data-card docs/models/wml_data.toml
+model-wml: $(INSTALLED)
+	$(BIN)/deepmrseg-evaluate crossval wml $(LESIONS) $(RUNS)/lesions --recipe lesions --folds 6 \
+	  --network deepmrseg $(LESION_OPTIONS)
+	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/lesions/deepmrseg/repeat-1_fold-*/wml \
+	  --into $(RUNS)/wml --flips
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_OPTIONS)
