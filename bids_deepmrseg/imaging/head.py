@@ -17,6 +17,7 @@ VERTEX_AREA_MM2 = 2000.0  # a slice this full belongs to the head, not to a fixa
 BRAIN_CENTRE_BELOW_VERTEX_MM = 75.0
 BRAIN_CORE_RADIUS_MM = 50.0
 ABOVE_VERTEX_MM = 11.0
+BRIGHTEST = 4.0  # times the tissue intensity; fat and vessels above it carry no information
 
 
 @dataclass(frozen=True, slots=True)

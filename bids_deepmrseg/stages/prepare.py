@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bids_deepmrseg.errors import GeometryError, InputDataError
 from bids_deepmrseg.imaging.grid import Crop, Grid, Placement, plan_resampling, to_ras
-from bids_deepmrseg.imaging.head import find_brain_frame, frame_crop
+from bids_deepmrseg.imaging.head import BRIGHTEST, find_brain_frame, frame_crop
 from bids_deepmrseg.imaging.nifti import Scan, read_scan
 from bids_deepmrseg.records import Case, Located, Prepared
 from bids_deepmrseg.tasks import Task
@@ -16,7 +16,6 @@ from bids_deepmrseg.tasks import Task
 logger = logging.getLogger(__name__)
 
 MIN_SHOWN = 0.5  # part of a place's voxels that must be above zero
-BRIGHTEST = 4.0  # times the tissue intensity; fat and vessels above it carry no information
 
 
 def prepare(case: Case) -> Prepared:

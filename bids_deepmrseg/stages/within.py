@@ -17,9 +17,9 @@ from bids_deepmrseg.imaging.grid import (
     plan_resampling,
     to_ras,
 )
+from bids_deepmrseg.imaging.head import BRIGHTEST
 from bids_deepmrseg.imaging.lesions import LesionRule, find_lesions
 from bids_deepmrseg.records import LesionMap, Predicted, Prepared, Segmented
-from bids_deepmrseg.stages.prepare import BRIGHTEST
 from bids_deepmrseg.tasks import Task
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bids_deepmrseg.imaging.head import BRIGHTEST
 from bids_deepmrseg.network.weights import View
-from bids_deepmrseg.stages.prepare import BRIGHTEST
 from bids_deepmrseg.training.recipe import Augmentation
 from bids_deepmrseg.training.sampling import Slices
 

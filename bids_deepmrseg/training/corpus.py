@@ -18,11 +18,12 @@ from torch import Tensor
 from bids_deepmrseg.errors import GeometryError, SegmentationError, TrainingError
 from bids_deepmrseg.evaluation.whole import Models
 from bids_deepmrseg.imaging.grid import Grid, Placement, Spacing, crop_to, to_ras
+from bids_deepmrseg.imaging.head import BRIGHTEST
 from bids_deepmrseg.imaging.nifti import read_label_map, read_scan
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.selection.references import read_reference
-from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare_volumes
+from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
 from bids_deepmrseg.training.lesions import flair_means

@@ -8,8 +8,9 @@ import pytest
 
 from bids_deepmrseg.errors import GeometryError, InputDataError
 from bids_deepmrseg.imaging.grid import Grid
+from bids_deepmrseg.imaging.head import BRIGHTEST
 from bids_deepmrseg.records import Prepared
-from bids_deepmrseg.stages.prepare import BRIGHTEST, prepare, prepare_volumes
+from bids_deepmrseg.stages.prepare import prepare, prepare_volumes
 from bids_deepmrseg.tasks import Task
 from tests.imaging.test_grid import SIGNED_PERMUTATIONS, affine_of, centre_of_mass_mm, place
 from tests.makers import (
