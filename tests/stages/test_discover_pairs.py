@@ -1,4 +1,4 @@
-"""Every FLAIR is a case with the T1w of its session; what lacks is skipped, or fails if required."""
+"""Every FLAIR is a case with the T1w of its session; what lacks is skipped, or fails if asked."""
 
 import json
 from pathlib import Path
