@@ -4,20 +4,15 @@ import contextlib
 import logging
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, read_command
 from bids_deepmrseg.errors import DeepMRSegError, UsageError, WeightsError
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.taskfiles import find_locator, find_model_folder, find_tasks, has_weights
 from bids_deepmrseg.tasks import Task
-
-if TYPE_CHECKING:
-    from bids_deepmrseg.records import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -63,20 +58,35 @@ def choose_tasks(settings: RunSettings) -> tuple[Task, ...]:
     Raises
     ------
     UsageError
-        If there is no task of a name that was asked for, or the task that would show it where to
-        look cannot do so.
+        If there is no task of a name that was asked for, one is required that is not to run, or
+        the task that would show it where to look cannot do so.
     WeightsError
         If a task that was asked for, or one of those that locate it, has no weights.
     """
     tasks = {task.name: task for task in find_tasks(settings.models_dir)}
-    if unknown := [name for name in settings.tasks if name not in tasks]:
-        raise UsageError(f"there is no task {unknown[0]!r}; known tasks: {', '.join(tasks)}")
+    _check_names(settings, tuple(tasks))
     lacking = {name: _without_weights(tasks[name], settings) for name in settings.tasks or tasks}
     able = tuple(tasks[name] for name, folders in lacking.items() if not folders)
-    if not able or len(able) < len(settings.tasks):
-        name, folders = next((name, folders) for name, folders in lacking.items() if folders)
-        raise WeightsError(f"task {name} cannot run: there are no weights in {folders[0]}")
+    asked = settings.tasks or settings.require or (() if able else tuple(tasks))
+    for name in asked:
+        if folders := lacking[name]:
+            raise WeightsError(f"task {name} cannot run: there are no weights in {folders[0]}")
     return able
+
+
+def _check_names(settings: RunSettings, known: tuple[str, ...]) -> None:
+    """Refuse names that no task has, and required tasks that would not run."""
+    for flag, names in (("", settings.tasks), (" that --require could name", settings.require)):
+        if unknown := [name for name in names if name not in known]:
+            raise UsageError(
+                f"there is no task {unknown[0]!r}{flag}; known tasks: {', '.join(known)}"
+            )
+    left_out = [name for name in settings.require if settings.tasks and name not in settings.tasks]
+    if left_out:
+        raise UsageError(
+            f"--require names {left_out[0]}, but --task asks for {', '.join(settings.tasks)} only; "
+            "name it there too, or leave --task away"
+        )
 
 
 def _without_weights(task: Task, settings: RunSettings) -> tuple[Path, ...]:
@@ -140,6 +150,7 @@ def _participant(settings: RunSettings, device: str) -> int:
 
 def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
     """Discover, run, report."""
+    from bids_deepmrseg.cli.outcomes import report
     from bids_deepmrseg.cli.runlog import write_run_files
     from bids_deepmrseg.pipeline.graph import run
     from bids_deepmrseg.selection.plan import require_cases
@@ -148,30 +159,13 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
     write_run_files(settings)
     plan = discover(settings, tasks)
     logger.info("cases to run: %d, on %s", len(plan.cases), settings.device)
+    for remark in plan.remarks:
+        logger.info("%s: %s", remark.case.name, remark.sentence)
     outcomes = run(plan, settings)
     if settings.work_dir == settings.output_dir / DEFAULT_WORK_FOLDER:
         with contextlib.suppress(OSError):
             settings.work_dir.rmdir()
-    _report(outcomes, settings)
+    report(outcomes, settings)
     require_cases(plan, settings)
     failed = any(one.status == "failed" for one in outcomes)
     return EX_SOME_FAILED if failed else os.EX_OK
-
-
-def _report(outcomes: tuple["Outcome", ...], settings: RunSettings) -> None:
-    """Say what became of the cases: the reason of all that are not done, then one line."""
-    from bids_deepmrseg.stages.status import STATUS_FILE
-
-    for one in outcomes:
-        if one.status != "done":
-            scan = one.participant_id if one.source == "n/a" else one.source
-            level = logging.ERROR if one.status == "failed" else logging.WARNING
-            logger.log(level, "%s: %s %s: %s", one.status, scan, one.task, one.reason)
-    counts = Counter(one.status for one in outcomes)
-    logger.info(
-        "%d done, %d skipped, %d failed; %s",
-        counts["done"],
-        counts["skipped"],
-        counts["failed"],
-        settings.log_dir / STATUS_FILE,
-    )

@@ -61,14 +61,14 @@ class EntityFilter:
         """Whether a scan with that value of the entity is let through; ``1`` is ``01``."""
         if value is None:
             return ABSENT in self.allowed
-        return ANY in self.allowed or any(_is_same(value, one) for one in self.allowed)
+        return ANY in self.allowed or any(is_same(value, one) for one in self.allowed)
 
     def __str__(self) -> str:
         spelt = " or ".join(value or "absent" for value in self.allowed)
         return f"{self.suffix} {self.entity}={spelt}"
 
 
-def _is_same(value: str, other: str) -> bool:
+def is_same(value: str, other: str) -> bool:
     """Whether two values are equal as text or as numbers."""
     if value.isdecimal() and other.isdecimal():
         return int(value) == int(other)

@@ -51,7 +51,7 @@ def describe_subject(bids_dir: Path, subject: str, suffix: str) -> str:
     root = bids_dir / f"sub-{subject}"
     if not os.access(root, os.R_OK | os.X_OK):
         return f"sub-{subject}/ may not be read by this user"
-    if elsewhere := _find_elsewhere(root, suffix):
+    if elsewhere := find_elsewhere(root, suffix):
         files = listed([path.relative_to(bids_dir).as_posix() for path in elsewhere])
         return f"{files} would have to lie in an anat folder"
     if folders := find_anat_folders(bids_dir, subject):
@@ -65,7 +65,7 @@ def describe_folder(folder: AnatFolder) -> str:
     return f"{folder.path.as_posix()} holds {listed(list(folder.names)) or 'nothing'}"
 
 
-def _find_elsewhere(root: Path, suffix: str) -> list[Path]:
+def find_elsewhere(root: Path, suffix: str) -> list[Path]:
     """Files below a subject's folder, outside ``anat``, that may have been meant as scans."""
     return sorted(
         Path(folder, name)

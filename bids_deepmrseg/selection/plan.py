@@ -7,18 +7,29 @@ from bids_deepmrseg.errors import NothingToDoError
 from bids_deepmrseg.files import ABSENT
 from bids_deepmrseg.records import Case, Outcome, Status
 from bids_deepmrseg.selection.filters import nearest
-from bids_deepmrseg.selection.folders import (
-    AnatFolder,
-    describe_folder,
-    describe_subject,
-    find_subjects,
-)
+from bids_deepmrseg.selection.folders import AnatFolder, describe_subject, find_subjects
 from bids_deepmrseg.selection.names import listed, looks_like, why_unusable
+from bids_deepmrseg.selection.pairs import (
+    Group,
+    Subject,
+    describe_group,
+    explain_first,
+    explain_partner,
+    find_partners,
+)
 from bids_deepmrseg.selection.scans import Scan, is_session_wanted
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.tasks import Task
 
 PLAN_COLUMNS = ("participant", "session", "run", "task", "scans", "decision", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What users should know of the scans of a case that runs nevertheless."""
+
+    case: Case
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +44,21 @@ class Plan:
         What was meant to be run and cannot be, as ``skipped`` or ``failed`` rows.
     filtered
         Scans that labels and filters leave out on purpose; they get no row in the status table.
+    remarks
+        How scans of a case were chosen, and which it does without.
     """
 
     cases: tuple[Case, ...]
     left_out: tuple[Outcome, ...]
     filtered: tuple[Outcome, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The plan as a table with the columns :data:`PLAN_COLUMNS`, sorted."""
+        said = {one.case: one.sentence for one in self.remarks}
         rows = [
-            (*_place(case), case.task.name, _names(case), "run", _remark(case))
+            (*_place(case), case.task.name, _names(case), "run", _remark(case, said.get(case)))
             for case in self.cases
         ]
         for one in (*self.left_out, *self.filtered):
@@ -52,61 +67,53 @@ class Plan:
         return tuple(sorted(rows))
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One participant: its label, its folders of structural scans and its usable scans."""
-
-    label: str
-    folders: tuple[AnatFolder, ...]
-    scans: tuple[Scan, ...]
-
-    def of_suffix(self, suffix: str) -> list[Scan]:
-        """Its scans of one suffix, sorted by name."""
-        return [scan for scan in self.scans if scan.name.suffix == suffix]
-
-
 def plan_subject(settings: RunSettings, task: Task, subject: Subject) -> Plan:
     """What is to be done with one participant for one task."""
     firsts = subject.of_suffix(task.space)
-    pairs = [_pair(settings, task, subject, s) for s in firsts if s.removed_by is None]
-    cases = tuple(one for one in pairs if isinstance(one, Case))
-    rows = [one for one in pairs if isinstance(one, Outcome)]
+    groups = [find_partners(one, subject, task) for one in firsts if one.removed_by is None]
+    made = [(_case(settings, task, subject, group), group) for group in groups]
+    cases = [(one, group) for one, group in made if isinstance(one, Case)]
+    rows = [one for one, _ in made if isinstance(one, Outcome)]
     for folder in subject.folders:
         if is_session_wanted(folder.session, settings.session_labels):
             rows += _rows_of_folder(settings, task, subject, folder)
     if not cases and not rows:
         reason = _why_none(settings, subject, task.space)
-        return Plan((), (_left_out(task, subject.label, reason=reason),))
+        status = _status_of_lack(settings, task)
+        return Plan((), (_left_out(task, subject.label, reason=reason, status=status),))
     filtered = tuple(
         _left_out(task, subject.label, scan=scan, reason=f"left out by {scan.removed_by}")
         for scan in firsts
         if scan.removed_by is not None
     )
-    return Plan(cases, tuple(rows), filtered)
+    said = ((one, describe_group(group, subject, task, settings.bids_dir)) for one, group in cases)
+    remarks = tuple(Remark(case, sentence) for case, sentence in said if sentence)
+    return Plan(tuple(case for case, _ in cases), tuple(rows), filtered, remarks)
 
 
-def _pair(settings: RunSettings, task: Task, subject: Subject, first: Scan) -> Case | Outcome:
-    """One scan of the first channel with its partners, or why there can be no case."""
-    chosen = [first]
-    for channel in task.channels[1:]:
-        candidates = [
-            scan
-            for scan in subject.of_suffix(channel)
-            if scan.removed_by is None and scan.session == first.session
-        ]
-        if not candidates:
-            reason = _why_none(settings, subject, channel, session=first.session)
-            return _left_out(task, subject.label, scan=first, reason=reason)
-        chosen.append(max(candidates, key=first.n_shared))
-    for scan in chosen:
+def _case(settings: RunSettings, task: Task, subject: Subject, group: Group) -> Case | Outcome:
+    """The case of scans that go together, or why there can be none."""
+    first = group.scans[0]
+    if len(group.scans) < len(task.needed):
+        lacking = task.channels[len(group.scans)]
+        why = explain_partner(subject, lacking, first.session, settings.bids_dir)
+        reason = f"no {lacking} scan in the session{why}"
+        status = _status_of_lack(settings, task)
+        return _left_out(task, subject.label, scan=first, reason=reason, status=status)
+    for scan in group.scans:
         if problem := _why_unreadable(settings.bids_dir, scan.path):
             return _left_out(task, subject.label, scan=first, status="failed", reason=problem)
     return Case(
         task=task,
         bids_dir=settings.bids_dir,
-        scans=tuple(settings.bids_dir / scan.path for scan in chosen),
+        scans=tuple(settings.bids_dir / scan.path for scan in group.scans),
         entities=first.name.entities,
     )
+
+
+def _status_of_lack(settings: RunSettings, task: Task) -> Status:
+    """What becomes of a session that lacks a scan which the task cannot do without."""
+    return "failed" if task.name in settings.require else "skipped"
 
 
 def _why_unreadable(root: Path, path: Path) -> str | None:
@@ -129,26 +136,24 @@ def _rows_of_folder(
 ) -> list[Outcome]:
     """Files of a folder that look like scans and cannot be used, or that there is none."""
     lookalikes = [folder.path / name for name in folder.names if looks_like(name, task.space)]
-    rows = [
-        _left_out(task, subject.label, session=folder.session, source=path, reason=why)
-        for path in lookalikes
-        if (why := why_unusable(path, task.space, skip_validation=settings.skip_bids_validation))
-        is not None
-    ]
+    there = any(scan.name.suffix == task.space for scan in subject.in_folder(folder))
+    status: Status = "skipped" if there else _status_of_lack(settings, task)
+    session = folder.session
     if lookalikes:
-        return rows
-    reason = f"no {task.space} scan: {describe_folder(folder)}"
-    return [_left_out(task, subject.label, session=folder.session, reason=reason)]
+        skip = settings.skip_bids_validation
+        return [
+            _left_out(task, subject.label, reason=why, status=status, session=session, source=path)
+            for path in lookalikes
+            if (why := why_unusable(path, task.space, skip_validation=skip)) is not None
+        ]
+    reason = explain_first(subject, folder, task)
+    return [_left_out(task, subject.label, reason=reason, status=status, session=session)]
 
 
-def _why_none(
-    settings: RunSettings, subject: Subject, suffix: str, *, session: str | None = None
-) -> str:
+def _why_none(settings: RunSettings, subject: Subject, suffix: str) -> str:
     """Why a participant has no scan of a suffix: filters first, then what lies in its folders."""
     removed = [
-        f"{scan.removed_by} leaves out {scan.path.name}"
-        for scan in subject.of_suffix(suffix)
-        if session in (None, scan.session)
+        f"{scan.removed_by} leaves out {scan.path.name}" for scan in subject.of_suffix(suffix)
     ]
     there = describe_subject(settings.bids_dir, subject.label, suffix)
     return f"no {suffix} scan: {'; '.join(removed) if removed else there}"
@@ -208,17 +213,22 @@ def require_cases(plan: Plan, settings: RunSettings) -> None:
     if plan.cases or any(one.status == "failed" for one in plan.left_out):
         return
     seen = sorted({one.participant_id for one in plan.left_out})
-    reasons = [f"{one.participant_id}: {one.reason}" for one in plan.left_out]
+    said = (f"{one.participant_id}: {one.reason}" for one in plan.left_out)
+    reasons = list(dict.fromkeys(said))  # several tasks lack the same scan for the same reason
     raise NothingToDoError(
         f"no scan in {settings.bids_dir} can be segmented; looked at {len(seen)} participants "
         f"({listed(seen)}). " + " | ".join(reasons[:5]) + (" | ..." if len(reasons) > 5 else "")
     )
 
 
-def _remark(case: Case) -> str:
-    """What else is to be run for a case."""
-    region = case.task.region
-    return ABSENT if region is None else f"located by {region.task}, which runs first"
+def _remark(case: Case, sentence: str | None) -> str:
+    """What is to be known of a case, and what else is to be run for it."""
+    said = [] if sentence is None else [sentence]
+    if case.task.region is not None:
+        said.append(f"located by {case.task.region.task}, which runs first")
+    if case.task.within is not None:
+        said.append(f"{case.task.within} on the {case.task.space} runs first")
+    return "; ".join(said) or ABSENT
 
 
 def _names(case: Case) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_deepmrseg.selection.filters import EntityFilter
+from bids_deepmrseg.selection.filters import EntityFilter, is_same
 from bids_deepmrseg.selection.names import ScanName, split_ending
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,14 @@ class Scan:
         return self.name.entity("ses")
 
     def n_shared(self, other: "Scan") -> int:
-        """Number of entities on which both scans agree."""
-        return len(set(self.name.entities) & set(other.name.entities))
+        """Number of entities on which both scans agree; numbers may have leading zeros."""
+        mine = dict(self.name.entities)
+        return sum(key in mine and is_same(mine[key], value) for key, value in other.name.entities)
+
+    @property
+    def n_entities(self) -> int:
+        """Number of entities in its name."""
+        return len(self.name.entities)
 
 
 def is_session_wanted(session: str | None, wanted: Collection[str]) -> bool:

@@ -21,7 +21,8 @@ from bids_deepmrseg.selection.filters import (
 )
 from bids_deepmrseg.selection.folders import describe_dataset, find_anat_folders, find_subjects
 from bids_deepmrseg.selection.names import ENDINGS, listed, parse_name, why_unusable
-from bids_deepmrseg.selection.plan import Plan, Subject, plan_subject, row_of_unknown
+from bids_deepmrseg.selection.pairs import Subject
+from bids_deepmrseg.selection.plan import Plan, plan_subject, row_of_unknown
 from bids_deepmrseg.selection.scans import Scan, why_removed, without_twins
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.tasks import Task
@@ -57,9 +58,13 @@ def discover(settings: RunSettings, tasks: tuple[Task, ...]) -> Plan:
 
     Notes
     -----
-    A task with several channels pairs them within subject and session. Each scan of the first
-    channel is a case; of several candidates for another channel the one that shares most
-    entities with it is taken, then the first by name.
+    A task with several channels pairs them within subject and session, never across sessions. Each
+    scan of the first channel is a case: of FLAIR and T1w, every FLAIR. Of several candidates for
+    another channel the one whose name shares most entities (``acq``, ``run`` ...) with it is
+    taken, then the one with the fewest further entities, then the first by name. A scan of another
+    channel may go with several. Where an optional channel has no scan, the case runs without;
+    where a needed one has none, the session is ``skipped``, or ``failed`` if the task is one of
+    ``settings.require``.
     """
     labels, unknown = _choose_subjects(settings)
     suffixes = sorted({channel for task in tasks for channel in task.channels})
@@ -74,6 +79,7 @@ def discover(settings: RunSettings, tasks: tuple[Task, ...]) -> Plan:
         tuple(case for plan in plans for case in plan.cases),
         (*rows, *(row for plan in plans for row in plan.left_out)),
         tuple(row for plan in plans for row in plan.filtered),
+        tuple(remark for plan in plans for remark in plan.remarks),
     )
 
 

@@ -1,61 +1,16 @@
 """Every scan that was asked for is found once, and what is left out gets its reason."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bids_deepmrseg.errors import NothingToDoError, UsageError
-from bids_deepmrseg.selection.plan import PLAN_COLUMNS, require_cases
-from bids_deepmrseg.settings import RunSettings
-from bids_deepmrseg.stages.discover import DATABASE_FILE, Plan, discover
-from bids_deepmrseg.tasks import Task
-from tests.makers import bids_path, make_task
+from bids_deepmrseg.selection.plan import PLAN_COLUMNS
+from bids_deepmrseg.stages.discover import DATABASE_FILE
+from tests.makers import make_task
+from tests.trees import make_tree, plan, reasons, stems
 
-T1W = make_task("tiny")
 PAIR = make_task("pair", channels=("T1w", "FLAIR"))
-
-
-def make_tree(root: Path, names: Iterable[str]) -> Path:
-    """A dataset of empty files: discovery never opens one. A path with a slash is kept."""
-    root.mkdir(parents=True, exist_ok=True)
-    description = {"Name": "Names only", "BIDSVersion": "1.10.0"}
-    (root / "dataset_description.json").write_text(json.dumps(description), encoding="utf-8")
-    for name in names:
-        file = root / (name if "/" in name else bids_path(name))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    return root
-
-
-def plan(bids_dir: Path, task: Task = T1W, **changes: Any) -> Plan:  # noqa: ANN401 - any setting
-    settings = RunSettings(
-        bids_dir=bids_dir,
-        output_dir=bids_dir.parent / "out",
-        work_dir=bids_dir.parent / "work",
-        analysis_level="participant",
-        run_id="test",
-        **changes,
-    )
-    found = discover(settings, (task,))
-    require_cases(found, settings)
-    return found
-
-
-def stems(found: Plan) -> list[str]:
-    return [case.stem for case in found.cases]
-
-
-def reasons(found: Plan) -> dict[str, str]:
-    """Status and reason of what is left out, by participant or file."""
-    return {
-        one.participant_id if one.source == "n/a" else Path(one.source).name: (
-            f"{one.status}: {one.reason}"
-        )
-        for one in found.left_out
-    }
 
 
 def test_every_run_of_every_session_is_a_case_named_like_its_file(tmp_path: Path) -> None:
