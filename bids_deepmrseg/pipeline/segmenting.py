@@ -124,7 +124,7 @@ def _provenance(request: SegmentRequest, record: "ModelRecord", found: _Found) -
             *found.doubts,
             *doubts_of_brain(found.segmented, task),
         ),
-        inputs=request.case.channels,
+        inputs=(request.case.suffix, *request.case.channels[1:]),
         registration=found.registration,
         bias_corrected=task.within is not None and request.bias_correction,
         brain_overlap=found.brain_overlap,
