@@ -1,6 +1,7 @@
 """How well two scans of one head agree: shared information and overlap of what they show."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -108,20 +109,29 @@ def mutual_information(fixed: Scan, moving: Scan, to_moving: Affine, points_mm: 
         0 (none) to ``log(32)``, from a histogram of 32 by 32 bins. What lies outside of the moving
         scan's field of view counts as air, so that a movement cannot win by leaving the field.
     """
+    return information_by(fixed, moving, points_mm)(to_moving)
+
+
+def information_by(fixed: Scan, moving: Scan, points_mm: Points) -> Callable[[Affine], float]:
+    """:func:`mutual_information` as a function of the matrix, for many of them."""
     one = _bins(_values_at(fixed, points_mm))
-    other = _bins(_values_at(moving, moved(points_mm, to_moving)))
-    joint = np.bincount(one * BINS + other, minlength=BINS**2).reshape(BINS, BINS)
-    each = joint.sum(axis=1), joint.sum(axis=0)
-    return _entropy(each[0]) + _entropy(each[1]) - _entropy(joint.ravel())
+    air = float(moving.data.min())
+    of_one = _entropy(np.bincount(one, minlength=BINS))
+
+    def information(to_moving: Affine) -> float:
+        other = _bins(_values_at(moving, moved(points_mm, to_moving), outside=air))
+        joint = np.bincount(one * BINS + other, minlength=BINS**2).reshape(BINS, BINS)
+        return of_one + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
+
+    return information
 
 
-def _values_at(scan: Scan, points_mm: Points) -> Field:
-    """Intensities at points, linear in between, air outside."""
+def _values_at(scan: Scan, points_mm: Points, *, outside: float | None = None) -> Field:
+    """Intensities at points, linear in between; outside of the field of view air, the least."""
+    air = float(scan.data.min()) if outside is None else outside
     to_index: Affine = np.linalg.inv(scan.grid.affine).astype(np.float64)
     at = moved(points_mm, to_index).T
-    values: Field = ndi.map_coordinates(
-        scan.data, at, order=1, mode="constant", cval=float(scan.data.min())
-    )
+    values: Field = ndi.map_coordinates(scan.data, at, order=1, mode="constant", cval=air)
     return values
 
 

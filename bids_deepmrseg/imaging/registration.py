@@ -24,6 +24,7 @@ MAX_TURNED_DEG = 25.0
 MIN_OVERLAP = 0.80
 MIN_COVERED = 0.60  # of the FLAIR's head, by the T1w's field of view
 SAME_PLACE_MM = 3.0
+NEGLIGIBLE_MM = 0.5  # so far two registrations of one pair may be apart
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,13 +103,21 @@ def judged(
         Where the search ended, from where it set out, and whether it ended by itself.
     metrics
         Mutual information in nats at the header's coordinates and by ``matrix``.
+
+    Notes
+    -----
+    The header is believed where the movement is no larger than two registrations differ, for then
+    interpolation costs more than it gains, and where the scans agree less by the movement. That is
+    a doubt unless it lies next to the header.
     """
     header = np.eye(4)
     before, after = metrics
     inside = mask_points(pair.fixed_mask, pair.fixed.grid)
     if not len(inside):
         inside = agreement.middle_mm(pair.fixed.grid)[None]
-    if after <= before and mean_displacement_mm(matrix, header, inside) < SAME_PLACE_MM:
+    moved_mm = mean_displacement_mm(matrix, header, inside)
+    rejected = after if after < before and moved_mm >= SAME_PLACE_MM else None
+    if after <= before or moved_mm < NEGLIGIBLE_MM:
         matrix, start, after = header, "header", before
     return doubted(
         Registration(
@@ -123,14 +132,26 @@ def judged(
             moved_mm=mean_displacement_mm(matrix, header, inside),
             turned_deg=rotation_deg(matrix),
             doubt=None,
-        )
+        ),
+        rejected=rejected,
     )
 
 
-def doubted(result: Registration) -> Registration:
-    """The same result with the first reason not to believe it."""
+def doubted(result: Registration, *, rejected: float | None = None) -> Registration:
+    """The same result with the first reason not to believe it.
+
+    Parameters
+    ----------
+    result
+        Without a doubt so far.
+    rejected
+        Mutual information of a movement that was not believed, where there was one.
+    """
     r = result
     reasons = {
+        f"the scans agree less by the movement that was found (mutual information "
+        f"{rejected or 0:.2f}) than by the coordinates of their headers "
+        f"({r.metric_before:.2f}), which are believed": rejected is not None,
         f"the scans agree less by it (mutual information {r.metric_after:.2f}) than by "
         f"the coordinates of their headers ({r.metric_before:.2f})": (
             r.metric_after < r.metric_before * (1 + MIN_GAIN)

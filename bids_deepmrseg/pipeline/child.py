@@ -1,4 +1,4 @@
-"""The heavy part of a case, in a process of its own, so that its death is only that case's."""
+"""A function in a process of its own, so that its death is only that of one case."""
 
 import multiprocessing
 import os
@@ -7,21 +7,11 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple
+from typing import Generic, TypeVar, TypeVarTuple
 
 from bids_deepmrseg.errors import DeepMRSegError, ResourceError
-from bids_deepmrseg.pipeline.handoff import load_provenance, load_segmented, save_segmented
-from bids_deepmrseg.records import Case, Segmented
-from bids_deepmrseg.stages.measure import brain_volume_mm3, doubts_of_brain
-from bids_deepmrseg.stages.write import Provenance, UsedModel
-from bids_deepmrseg.tasks import Task
-
-if TYPE_CHECKING:
-    from bids_deepmrseg.network.weights import ModelRecord
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -166,131 +156,3 @@ def _limited_threads(n_threads: int) -> Iterator[None]:
                 os.environ.pop(variable)
             else:
                 os.environ[variable] = value
-
-
-@dataclass(frozen=True, slots=True)
-class LocatorFiles:
-    """What the task that shows where to look has left behind: labels, and what made them."""
-
-    task: Task
-    segmented_file: Path
-    provenance_file: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentRequest:
-    """What the child is asked to do.
-
-    Attributes
-    ----------
-    case
-        The scans, and the task that reads them.
-    model_folder
-        Weights of the task.
-    device
-        ``cpu``, ``cuda`` or ``cuda:N``.
-    fast
-        Whether to run only the first network of the ensemble.
-    keep_probabilities
-        Whether to keep the probability of every label.
-    file
-        Where the answer is to be saved.
-    locator
-        For a task with a region, the answer of the task that it is located by.
-    """
-
-    case: Case
-    model_folder: Path
-    device: str
-    fast: bool
-    keep_probabilities: bool
-    file: Path
-    locator: LocatorFiles | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The answer for a case, and what its sidecar has to tell of how it was come by."""
-
-    segmented: Segmented
-    n_islands_removed_voxels: int
-    doubts: tuple[str, ...] = ()
-
-
-def segment_case(request: SegmentRequest) -> Provenance:
-    """Prepare, segment and restore a case, save the answer, and tell what made it."""
-    # only children import torch: the processes that wait for them stay small
-    from bids_deepmrseg.network.weights import read_record  # noqa: PLC0415 - see above
-
-    record = read_record(request.model_folder)
-    locator = request.locator
-    found = _segment_whole(request) if locator is None else _segment_places(request, locator)
-    brain_mm3 = brain_volume_mm3(found.segmented, request.case.task)
-    save_segmented(replace(found.segmented, brain_volume_mm3=brain_mm3), request.file)
-    return _provenance(request, record, found)
-
-
-def _provenance(request: SegmentRequest, record: "ModelRecord", found: _Found) -> Provenance:
-    """What made an answer: its own model, and what is known of those that it builds on."""
-    task = request.case.task
-    before = None if request.locator is None else load_provenance(request.locator.provenance_file)
-    chain: tuple[UsedModel, ...] = ()
-    if request.locator is not None and before is not None:
-        chain = (UsedModel(request.locator.task.name, before.model_sha256), *before.located_by)
-    brain = UsedModel(task.name, record.digest) if task.brain is not None else None
-    return Provenance(
-        code_version=version("bids-deepmrseg"),
-        torch_version=version("torch"),
-        model_sha256=record.digest,
-        preprocessing=record.preprocessing,
-        training_data=record.training_data,
-        license=record.license,
-        attribution=record.attribution,
-        device=request.device,
-        fast=request.fast,
-        n_islands_removed_voxels=found.n_islands_removed_voxels,
-        located_by=chain,
-        brain_measured_by=brain or (before.brain_measured_by if before else None),
-        doubts=(
-            *(before.doubts if before else ()),
-            *found.doubts,
-            *doubts_of_brain(found.segmented, task),
-        ),
-    )
-
-
-def _segment_whole(request: SegmentRequest) -> _Found:
-    """Stages 2 to 4 on the whole brain."""
-    from bids_deepmrseg.stages.prepare import prepare  # noqa: PLC0415 - as in segment_case
-    from bids_deepmrseg.stages.restore import restore  # noqa: PLC0415 - the same
-    from bids_deepmrseg.stages.segment import segment  # noqa: PLC0415 - the same
-
-    task = request.case.task
-    predicted = segment(
-        prepare(request.case), request.model_folder, task, device=request.device, fast=request.fast
-    )
-    segmented = restore(predicted, task, keep_probabilities=request.keep_probabilities)
-    return _Found(segmented, predicted.n_islands_removed_voxels)
-
-
-def _segment_places(request: SegmentRequest, locator: LocatorFiles) -> _Found:
-    """Stages 2 to 4 on the places that another task's labels show."""
-    from bids_deepmrseg.stages.locate import check_found, locate  # noqa: PLC0415 - the same
-    from bids_deepmrseg.stages.prepare import prepare_places  # noqa: PLC0415 - the same
-    from bids_deepmrseg.stages.restore import restore_places  # noqa: PLC0415 - the same
-    from bids_deepmrseg.stages.segment import segment  # noqa: PLC0415 - the same
-
-    task = request.case.task
-    shown = load_segmented(locator.segmented_file)
-    located = locate(shown.shown, shown.grid, task, locator.task)
-    predicted = tuple(
-        segment(one, request.model_folder, task, device=request.device, fast=request.fast)
-        for one in prepare_places(request.case, located)
-    )
-    segmented = restore_places(predicted, task, keep_probabilities=request.keep_probabilities)
-    check_found(segmented, shown.shown, task, locator.task)
-    return _Found(
-        replace(segmented, brain_volume_mm3=shown.brain_volume_mm3),
-        sum(one.n_islands_removed_voxels for one in predicted),
-        tuple(doubt for one in located for doubt in one.doubts),
-    )

@@ -181,7 +181,10 @@ def _errors_of_locator(case: Case, settings: RunSettings, notes_dir: Path) -> li
         reasons = _errors_of_locator(locator, settings, notes_dir)
     else:
         reasons = [] if note.error is None else [note.error]
-    begin = f"{locator.task.name}, which shows where {case.task.name} is, failed: "
+    shows = f"which shows where {case.task.name} is"
+    if case.task.within is not None:
+        shows = f"which finds the brain in the {locator.suffix} for {case.task.name}"
+    begin = f"{locator.task.name}, {shows}, failed: "
     return [begin + reason for reason in reasons]
 
 

@@ -13,7 +13,15 @@ import numpy.typing as npt
 from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.files import JsonValue, read_json, write_json
 from bids_deepmrseg.imaging.grid import Grid
-from bids_deepmrseg.records import Case, Certainty, Segmented, StructureMeasures
+from bids_deepmrseg.imaging.lesions import LesionRule
+from bids_deepmrseg.records import (
+    Alignment,
+    Case,
+    Certainty,
+    LesionMap,
+    Segmented,
+    StructureMeasures,
+)
 from bids_deepmrseg.stages.write import Provenance, UsedModel
 from bids_deepmrseg.taskfiles import find_locator
 from bids_deepmrseg.tasks import Task
@@ -23,13 +31,18 @@ STAGES = ("segment", "measure", "write")
 
 
 def node_name(case: Case, stage: str) -> str:
-    """Name of the node, and of its folder in the work folder; nipype wants word characters."""
-    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in case.stem)
+    """Name of the node, and of its folder in the work folder; nipype wants word characters.
+
+    A scan that is not what the task was made for, such as a FLAIR in which the brain is looked
+    for, has its suffix in the name: the T1w of the session may have the same stem.
+    """
+    stem = case.stem if case.suffix == case.task.space else f"{case.stem}_{case.suffix}"
+    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)
     return f"{case.task.name}_{kept}_{stage}"
 
 
 def locating_case(case: Case, models_dir: Path | None) -> Case | None:
-    """The same scan for the task that shows where to look; ``None`` where there is no such task.
+    """The first scan for the task that shows where to look; ``None`` where there is no such task.
 
     Its node has the name that it has when the user asks for that task too, so that it runs once.
     """
@@ -46,7 +59,10 @@ def locating_chain(case: Case, models_dir: Path | None) -> tuple[Case, ...]:
 
 
 def save_segmented(segmented: Segmented, file: Path) -> None:
-    """Save labels, confidence, grid and, where there are any, landmarks and probabilities."""
+    """Save labels, confidence, grid and, where there are any, landmarks and probabilities.
+
+    Of lesions, the map of their probability and the rule are saved too.
+    """
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "dseg": segmented.dseg,
         "confidence": segmented.confidence,
@@ -60,6 +76,9 @@ def save_segmented(segmented: Segmented, file: Path) -> None:
         arrays["brain_volume_mm3"] = np.array(segmented.brain_volume_mm3)
     if segmented.certainties:
         arrays["certainties"] = np.array([astuple(one) for one in segmented.certainties])
+    if segmented.lesion_map is not None:
+        arrays["lesion_probability"] = segmented.lesion_map.probability
+        arrays["lesion_rule"] = np.array(astuple(segmented.lesion_map.rule))
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -77,7 +96,23 @@ def load_segmented(file: Path) -> Segmented:
             landmarks=arrays.get("landmarks"),
             brain_volume_mm3=None if brain is None else float(brain),
             certainties=tuple(_certainty(row) for row in arrays.get("certainties", ())),
+            lesion_map=_lesion_map(arrays.get("lesion_probability"), arrays.get("lesion_rule")),
         )
+
+
+def _lesion_map(
+    probability: npt.NDArray[np.float16] | None, rule: npt.NDArray[np.float64] | None
+) -> LesionMap | None:
+    """Lesions from their map and the numbers of their rule, in the order of its record."""
+    if probability is None or rule is None:
+        return None
+    threshold, smallest_mm3, periventricular_mm = (float(number) for number in rule)
+    return LesionMap(
+        probability,
+        LesionRule(
+            threshold=threshold, smallest_mm3=smallest_mm3, periventricular_mm=periventricular_mm
+        ),
+    )
 
 
 def _certainty(row: npt.NDArray[np.float64]) -> Certainty:
@@ -159,12 +194,21 @@ def load_provenance(file: Path) -> Provenance:
     located_by = _located_by(fields)
     brain = fields.pop("brain_measured_by", None)
     doubts = tuple(fields.pop("doubts", ()))  # work folders of earlier versions have none
+    inputs = tuple(fields.pop("inputs", ()))  # nor these
+    registration = fields.pop("registration", None)
     return Provenance(
         **fields,
         located_by=located_by,
         brain_measured_by=None if brain is None else UsedModel(**brain),
         doubts=doubts,
+        inputs=inputs,
+        registration=None if registration is None else _alignment(registration),
     )
+
+
+def _alignment(table: dict[str, Any]) -> Alignment:
+    """How a scan was laid upon another, from what was saved of it."""
+    return Alignment(**{**table, "matrix": tuple(tuple(row) for row in table["matrix"])})
 
 
 def _located_by(fields: dict[str, Any]) -> tuple[UsedModel, ...]:

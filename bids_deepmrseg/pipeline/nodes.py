@@ -1,6 +1,7 @@
 """The nipype faces of the stages: paths in, one call, paths out."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +14,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_deepmrseg.pipeline.child import (
-    LocatorFiles,
-    SegmentRequest,
-    end_with_parent,
-    run_in_child,
-    segment_case,
-)
+from bids_deepmrseg.imaging.lesions import LesionRule
+from bids_deepmrseg.pipeline.child import end_with_parent, run_in_child
 from bids_deepmrseg.pipeline.handoff import (
     Noted,
     load_measures,
@@ -28,6 +24,7 @@ from bids_deepmrseg.pipeline.handoff import (
     save_measures,
     save_provenance,
 )
+from bids_deepmrseg.pipeline.segmenting import LocatorFiles, SegmentRequest, segment_case
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.quality import doubts_of_quality, judge, read_calibration
@@ -87,6 +84,12 @@ class _SegmentInputSpec(_CaseInputSpec):
     locator_segmented_file = File(exists=True, desc="its labels on the native grid")
     locator_provenance_file = File(exists=True, desc="what made them")
 
+    # set for tasks within a brain only, so that what others left in work folders stays good
+    registration = traits.Bool(desc="lay further scans upon the first")
+    bias_correction = traits.Bool(desc="even the brightness of scans")
+    lesion_threshold = traits.Float(desc="least probability of a lesion's voxel")
+    min_lesion_mm3 = traits.Float(desc="least volume of a lesion")
+
 
 class _SegmentOutputSpec(TraitedSpec):
     segmented_file = File(exists=True, desc="labels on the native grid")
@@ -94,7 +97,7 @@ class _SegmentOutputSpec(TraitedSpec):
 
 
 class SegmentCase(_CaseInterface):
-    """Stages 2 to 4: :func:`bids_deepmrseg.pipeline.child.segment_case`, in a process of its own.
+    """Stages 2 to 4, in a process of its own: :mod:`bids_deepmrseg.pipeline.segmenting`.
 
     Float probabilities never touch the disk unless they are asked for.
     """
@@ -112,7 +115,14 @@ class SegmentCase(_CaseInterface):
             keep_probabilities=self.inputs.keep_probabilities,
             file=segmented_file,
             locator=self._locator(),
+            rule=self._rule(),
         )
+        if isdefined(self.inputs.registration):
+            request = replace(
+                request,
+                registration=self.inputs.registration,
+                bias_correction=self.inputs.bias_correction,
+            )
         provenance = run_in_child(
             segment_case,
             request,
@@ -124,13 +134,23 @@ class SegmentCase(_CaseInterface):
         return {"segmented_file": str(segmented_file), "provenance_file": str(provenance_file)}
 
     def _locator(self) -> LocatorFiles | None:
-        """What another node found for this one, where the task has a region."""
+        """What another node found for this one, where the task has a region, or is in a brain."""
         if not isdefined(self.inputs.locator_segmented_file):
             return None
+        task_file = Path(self.inputs.locator_task_file)
         return LocatorFiles(
-            read_task(Path(self.inputs.locator_task_file)),
+            read_task(task_file),
+            task_file.parent,
             Path(self.inputs.locator_segmented_file),
             Path(self.inputs.locator_provenance_file),
+        )
+
+    def _rule(self) -> LesionRule | None:
+        """What counts as a lesion, where the task finds any."""
+        if not isdefined(self.inputs.lesion_threshold):
+            return None
+        return LesionRule(
+            threshold=self.inputs.lesion_threshold, smallest_mm3=self.inputs.min_lesion_mm3
         )
 
 

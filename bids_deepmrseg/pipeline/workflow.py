@@ -12,6 +12,8 @@ from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import PluginBase
 
 from bids_deepmrseg.errors import InputDataError, UsageError
+from bids_deepmrseg.imaging.grid import Grid
+from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
 from bids_deepmrseg.pipeline.handoff import locating_case, locating_chain, node_name
@@ -23,20 +25,22 @@ from bids_deepmrseg.stages.quality import QUALITY_FILE
 from bids_deepmrseg.taskfiles import (
     TASK_FILE,
     WEIGHTS_RECORD_FILE,
+    find_locator,
     find_model_folder,
-    find_named_model_folder,
 )
+from bids_deepmrseg.tasks import Task
 
 HANDED_OVER = ("segmented", "provenance")  # what segmenting leaves for the nodes after it
 QUALITY_FILES = (WEIGHTS_RECORD_FILE, QUALITY_FILE)  # new ones, new judgement
 UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
+REGISTERED_BYTES = 40  # per voxel of every scan that is laid upon another
 POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
 NIPYPE_QUIET, NIPYPE_LOUD = "CRITICAL", "INFO"
 
 
 def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
-    """What the segmentation of a case is expected to need, from the header of its first scan.
+    """What the segmentation of a case is expected to need, from the headers of its scans.
 
     Notes
     -----
@@ -44,17 +48,36 @@ def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
     bound, checked against the peak of real runs.
     """
     try:
-        grid = read_grid(case.scans[0])
+        grids = [read_grid(scan) for scan in case.scans]
     except InputDataError:
         return UNKNOWN_MEMORY_GB
-    task = case.task
+    n_bytes = _bytes_of_brain(case.task, grids) if case.task.within else _bytes(case.task, grids[0])
+    if keep_probabilities:
+        n_bytes += 6 * math.prod(grids[0].shape) * case.task.n_classes
+    return PYTHON_AND_TORCH_GB + n_bytes / 1e9
+
+
+def _bytes(task: Task, grid: Grid) -> float:
+    """Arrays of a task on cubic voxels."""
     n_native = math.prod(grid.shape)
     n_cubic = n_native * grid.voxel_volume_mm3 / task.spacing_mm**3
     n_model = min(n_cubic, math.prod(task.extent_mm) / task.spacing_mm**3)
-    n_bytes = 24 * n_native + 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
-    if keep_probabilities:
-        n_bytes += 6 * n_native * task.n_classes
-    return PYTHON_AND_TORCH_GB + n_bytes / 1e9
+    return 24 * n_native + 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
+
+
+def _bytes_of_brain(task: Task, grids: list[Grid]) -> float:
+    """Arrays of a task within a brain: the registration's, those of slices, those of the networks.
+
+    Scans lie on grids of their own, each held as it was read, clipped, as a mask and by SimpleITK;
+    all on the first grid at last. Slices thicker than the model's voxels are not interpolated.
+    """
+    n_native = math.prod(grids[0].shape)
+    i, j, k = grids[0].spacing_mm
+    voxel_mm3 = task.spacing_mm**2 * max(task.spacing_mm, i, j, k)
+    n_model = min(n_native * grids[0].voxel_volume_mm3, math.prod(task.extent_mm)) / voxel_mm3
+    registered = REGISTERED_BYTES * sum(math.prod(grid.shape) for grid in grids)
+    segmented = 24 * n_native + n_model * (16 * len(task.channels) + 12 * task.n_classes)
+    return registered + segmented
 
 
 def batches(cases: tuple[Case, ...], settings: RunSettings) -> tuple[tuple[Case, ...], ...]:
@@ -143,10 +166,29 @@ def _segment_node(
         n_threads=settings.omp_nthreads,
         memory_gb=memory_gb,
     )
-    if case.task.region is not None:
-        locator_folder = find_named_model_folder(case.task.region.task, settings.models_dir)
+    locator = find_locator(case.task, settings.models_dir)
+    if locator is not None:
+        locator_folder = find_model_folder(locator, settings.models_dir)
         segment.inputs.locator_task_file = str(locator_folder.absolute() / TASK_FILE)
+    if case.task.within is not None:
+        segment.inputs.trait_set(
+            registration=settings.registration, bias_correction=settings.bias_correction
+        )
+    rule = lesion_rule(case.task, settings)
+    if rule is not None:
+        segment.inputs.trait_set(lesion_threshold=rule.threshold, min_lesion_mm3=rule.smallest_mm3)
     return _node(segment, case, "segment", settings, notes_dir, memory_gb=memory_gb)
+
+
+def lesion_rule(task: Task, settings: RunSettings) -> LesionRule | None:
+    """What counts as a lesion: what the user says, or else what the model was measured with."""
+    if task.lesions is None:
+        return None
+    asked, smallest = settings.lesion_threshold, settings.min_lesion_mm3
+    return LesionRule(
+        threshold=task.lesions.threshold if asked is None else asked,
+        smallest_mm3=task.lesions.smallest_mm3 if smallest is None else smallest,
+    )
 
 
 def _node(

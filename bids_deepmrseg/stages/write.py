@@ -10,7 +10,7 @@ import numpy as np
 from bids_deepmrseg.errors import InputDataError, OutputError
 from bids_deepmrseg.files import ABSENT, JsonValue, read_json, write_json, write_tsv
 from bids_deepmrseg.imaging.nifti import read_label_map, write_like
-from bids_deepmrseg.records import Case, Segmented, StructureMeasures
+from bids_deepmrseg.records import Alignment, Case, Segmented, StructureMeasures
 from bids_deepmrseg.settings import APP_NAME
 from bids_deepmrseg.tasks import Task
 
@@ -60,6 +60,16 @@ class Provenance:
         The task whose volume of the brain is told; ``None`` where none is.
     doubts
         Sentences on what was unusual on the way there, though not impossible.
+    inputs
+        Suffixes of the scans that were looked at, such as ``("FLAIR", "T1w")``, the first one's
+        first; empty in what earlier versions left.
+    registration
+        How the second scan was laid upon the first; ``None`` where nothing was moved.
+    bias_corrected
+        Whether slow changes of brightness were taken out of the scans.
+    brain_overlap
+        Dice, 0 to 1, of the brains that the first and the second scan show on the first one's
+        grid; ``None`` where there is no second one.
     """
 
     code_version: str
@@ -75,6 +85,10 @@ class Provenance:
     located_by: tuple[UsedModel, ...] = ()
     brain_measured_by: UsedModel | None = None
     doubts: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    registration: Alignment | None = None
+    bias_corrected: bool = False
+    brain_overlap: float | None = None
 
 
 def derivative_path(

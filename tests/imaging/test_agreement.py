@@ -7,6 +7,7 @@ from bids_deepmrseg.imaging.agreement import (
     centre_mm,
     clipped,
     head_mask,
+    information_by,
     middle_mm,
     mutual_information,
     overlap,
@@ -57,6 +58,15 @@ def test_noise_and_empty_space_share_nothing() -> None:
     noise = np.random.default_rng(0).uniform(0, 100, flair.grid.shape).astype(np.float32)
     assert mutual_information(flair, Scan(noise, flair.grid), HERE, points) < 0.05
     assert mutual_information(flair, flair, shift(900, 0, 0), points) == pytest.approx(0)
+
+
+def test_information_for_many_matrices_is_that_of_each() -> None:
+    flair, t1w = head("anisotropic", "FLAIR"), head("RAS", "T1w")
+    points = sample_points(head_mask(flair), flair.grid)
+    information = information_by(flair, t1w, points)
+    for matrix in (HERE, shift(5, 0, 3)):
+        assert information(matrix) == mutual_information(flair, t1w, matrix, points)
+    assert information(HERE) > information(shift(5, 0, 3))
 
 
 def test_points_lie_around_the_head_and_are_the_same_each_time() -> None:

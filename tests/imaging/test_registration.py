@@ -62,12 +62,22 @@ def test_the_header_is_believed_where_the_search_found_nothing_better_next_to_it
     assert kept.doubt is None
 
 
-def test_something_worse_far_from_the_header_is_doubted() -> None:
+def test_a_movement_smaller_than_registrations_differ_is_not_made() -> None:
+    tiny = rigid_about((0, 0, 0), np.eye(3), (0.4, 0, 0))
+    kept = judged(pair(), tiny, "heads", (0.8, 0.81), converged=True)
+    np.testing.assert_array_equal(kept.matrix, np.eye(4))
+    larger = judged(pair(), 1.5 * tiny - 0.5 * np.eye(4), "heads", (0.8, 0.81), converged=True)
+    assert larger.moved_mm == pytest.approx(0.6)
+
+
+def test_something_worse_far_from_the_header_is_not_believed_and_doubted() -> None:
     far = rigid_about((0, 0, 0), np.eye(3), (9.0, 0, 0))
-    worse = judged(pair(), far, "heads", (0.8, 0.6), converged=True)
-    assert worse.moved_mm == pytest.approx(9)
-    assert worse.doubt is not None
-    assert "agree less" in worse.doubt
+    kept = judged(pair(), far, "heads", (0.8, 0.6), converged=True)
+    np.testing.assert_array_equal(kept.matrix, np.eye(4))
+    assert (kept.moved_mm, kept.metric_after, kept.overlap_after) == (0, 0.8, 1)
+    assert kept.doubt is not None
+    assert "agree less by the movement that was found (mutual information 0.60)" in kept.doubt
+    assert "headers (0.80), which are believed" in kept.doubt
 
 
 def test_overlap_before_and_after_are_those_of_header_and_matrix() -> None:

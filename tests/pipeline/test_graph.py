@@ -14,8 +14,8 @@ import pytest
 
 from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.files import read_json, read_tsv
-from bids_deepmrseg.pipeline.child import SegmentRequest, segment_case
 from bids_deepmrseg.pipeline.graph import run
+from bids_deepmrseg.pipeline.segmenting import SegmentRequest, segment_case
 from bids_deepmrseg.records import Case, Outcome
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings

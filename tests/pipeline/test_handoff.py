@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.pipeline.handoff import (
     Noted,
     load_measures,
@@ -19,11 +20,12 @@ from bids_deepmrseg.pipeline.handoff import (
     save_provenance,
     save_segmented,
 )
-from bids_deepmrseg.records import Certainty
+from bids_deepmrseg.records import Certainty, LesionMap
 from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.quality import judge
 from bids_deepmrseg.stages.write import Provenance, UsedModel
 from tests.makers import make_case, make_grid, make_segmented, make_task
+from tests.stages.test_align import MOVED
 
 
 @pytest.mark.parametrize("probabilities", [True, False])
@@ -56,6 +58,21 @@ def test_landmarks_and_the_volume_of_the_brain_come_back(tmp_path: Path) -> None
     np.testing.assert_array_equal(back.shown, landmarks)
     assert str(back.shown.dtype) == "uint16"
     assert back.brain_volume_mm3 == 1234.5678901
+
+
+def test_lesions_can_be_found_again_from_what_comes_back(tmp_path: Path) -> None:
+    segmented = make_segmented(make_grid("odd"), make_task())
+    save_segmented(segmented, tmp_path / "s.npz")
+    assert load_segmented(tmp_path / "s.npz").lesion_map is None
+    probability = np.linspace(0, 1, segmented.dseg.size, dtype=np.float16)
+    rule = LesionRule(threshold=0.35, smallest_mm3=12.5, periventricular_mm=8.0)
+    lesion_map = LesionMap(probability.reshape(segmented.grid.shape), rule)
+    save_segmented(replace(segmented, lesion_map=lesion_map), tmp_path / "s.npz")
+    back = load_segmented(tmp_path / "s.npz").lesion_map
+    assert back is not None
+    assert back.rule == rule
+    assert str(back.probability.dtype) == "float16"
+    np.testing.assert_array_equal(back.probability, lesion_map.probability)
 
 
 def test_certainties_and_flags_come_back(tmp_path: Path) -> None:
@@ -105,6 +122,10 @@ def test_provenance_comes_back(tmp_path: Path) -> None:
         located_by=(UsedModel("tiny", "cd"), UsedModel("whole", "ef")),
         brain_measured_by=UsedModel("whole", "ef"),
         doubts=("it is small",),
+        inputs=("FLAIR", "T1w"),
+        registration=MOVED,
+        bias_corrected=True,
+        brain_overlap=0.953,
     )
     save_provenance(provenance, tmp_path / "p.json")
     assert load_provenance(tmp_path / "p.json") == provenance
@@ -127,6 +148,8 @@ def test_provenance_that_an_earlier_version_left_in_a_work_folder_is_taken_over(
     back = load_provenance(tmp_path / "p.json")
     assert (back.located_by, back.doubts) == ((UsedModel("tiny", "cd"),), ("it is small",))
     assert back.brain_measured_by is None
+    assert (back.inputs, back.registration, back.bias_corrected) == ((), None, False)
+    assert back.brain_overlap is None
 
 
 def test_a_node_that_works_notes_its_duration(tmp_path: Path) -> None:
@@ -167,3 +190,11 @@ def test_node_names_differ_between_cases_tasks_and_stages(tmp_path: Path) -> Non
         for stage in ("segment", "measure", "write")
     }
     assert len(names) == 18
+
+
+def test_another_scan_of_the_same_name_has_nodes_of_its_own(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "sub-1_run-1_T1w.nii")
+    flair = replace(case, scans=(case.scans[0].with_name("sub-1_run-1_FLAIR.nii"),))
+    assert node_name(case, "segment") == "tiny_sub-1_run-1_segment"
+    assert node_name(flair, "segment") == "tiny_sub-1_run-1_FLAIR_segment"
+    assert (case.name, flair.name) == ("sub-1_run-1_T1w tiny", "sub-1_run-1_FLAIR tiny")
