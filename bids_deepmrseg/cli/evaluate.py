@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="ENDING",
         help="what names of label maps end in: dseg, mask, label-lesion_mask; default %(default)s",
     )
-    run.add_argument("results", type=Path, help="TSV to write, one row per scan and structure")
+    run.add_argument(
+        "results",
+        type=Path,
+        help="TSV to write, one row per scan and structure; of lesions also NAME_lesions.tsv",
+    )
     run.add_argument("--subjects", nargs="+", default=[], metavar="SUB", help="only these")
     run.add_argument(
         "--freesurfer", action="store_true", help="the labels carry FreeSurfer's numbers"
@@ -92,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     """Segment, compare, write and print."""
     from bids_deepmrseg.evaluation.compare import evaluate
+    from bids_deepmrseg.evaluation.lesion_results import LESIONS, write_lesion_results
+    from bids_deepmrseg.evaluation.lesion_tables import lesion_text
     from bids_deepmrseg.evaluation.results import write_results
     from bids_deepmrseg.evaluation.tables import accuracy_table
     from bids_deepmrseg.evaluation.whole import Models
@@ -106,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.labelled, task, subjects=subjects, reference=arguments.reference
     )
     with tqdm(total=len(scans), unit="scan", file=sys.stderr) as bar:
-        results = evaluate(
+        compared = evaluate(
             scans,
             folder,
             dataset=arguments.results.stem,
@@ -118,8 +124,12 @@ def _run(arguments: argparse.Namespace) -> None:
             ),
             on_scan=lambda _: bar.update(),
         )
-    write_results(results, arguments.results)
-    print(accuracy_table(results))
+    write_results(compared.results, arguments.results)
+    print(accuracy_table(compared.results))
+    if compared.lesions:
+        beside = arguments.results.with_name(f"{arguments.results.stem}{LESIONS}.tsv")
+        write_lesion_results(compared.lesions, beside)
+        print(f"\n{lesion_text(compared.lesions)}")
 
 
 def _render(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from bids_deepmrseg.evaluation.results import Identity
 from bids_deepmrseg.evaluation.rows import read_records, write_records
 
+LESIONS = "_lesions"  # ends the names of their files, which stand beside the results
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionResult(Identity):
