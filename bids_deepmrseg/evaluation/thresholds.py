@@ -15,6 +15,7 @@ from bids_deepmrseg.evaluation.rows import read_records, write_records
 from bids_deepmrseg.imaging.grid import Crop, Grid, crop_to
 from bids_deepmrseg.imaging.pieces import Counts, Pieces, fewest_voxels_of, find_pieces
 
+AT_RULES = "_thresholds"  # ends the names of their files, which stand beside the results
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(2, 19))  # 0.1 to 0.9
 SMALLEST_MM3 = (0.0, 5.0, 10.0, 20.0, 40.0)
 
