@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.evaluation.summary import NETWORKS
 from bids_deepmrseg.evaluation.tables import UNKNOWN, markdown
 from bids_deepmrseg.evaluation.threshold_choice import (
     LeftOut,
@@ -22,7 +23,7 @@ FOLDS = ("fold", "scans", "rule of the other folds", *SCORES[:3])
 
 
 def threshold_text(rows: Sequence[AtRule]) -> str:
-    """All that one file of rows says, for one network.
+    """All that one file of rows says, network by network.
 
     Parameters
     ----------
@@ -32,21 +33,28 @@ def threshold_text(rows: Sequence[AtRule]) -> str:
     Raises
     ------
     UsageError
-        If there is no row, or there are several networks or ensembles, whose probabilities differ.
+        If there is no row.
     """
-    if len({(row.network, row.ensemble) for row in rows}) != 1:
-        raise UsageError("a threshold is chosen for one network and ensemble at a time")
-    n_scans = len({row.scan for row in rows})
+    if not rows:
+        raise UsageError("there are no measured rules to choose a threshold from")
+    behind = dict.fromkeys((row.network, row.ensemble) for row in rows)
+    return "\n\n".join(
+        _text_of([row for row in rows if (row.network, row.ensemble) == one]) for one in behind
+    )
+
+
+def _text_of(rows: Sequence[AtRule]) -> str:
+    """The text of one network's ensemble."""
     about = (
-        f"{n_scans} scans of {len({row.subject for row in rows})} subjects in "
-        f"{len({(row.repeat, row.fold) for row in rows})} folds, ensemble {rows[0].ensemble}. "
-        "The criterion is the mean over scans of (F1 + lesion-wise F1) / 2; of equal rules the one "
-        "whose threshold is nearest to 0.5, then the one that removes least."
+        f"{NETWORKS.get(rows[0].network, rows[0].network)}, {rows[0].ensemble}: "
+        f"{len({row.scan for row in rows})} scans of {len({row.subject for row in rows})} subjects "
+        f"in {len({(row.repeat, row.fold) for row in rows})} folds. The criterion is the mean over "
+        "scans of (F1 + lesion-wise F1) / 2; of equal rules the one whose threshold is nearest to "
+        "0.5, then the one that removes least."
     )
     chosen = choose_rule(rows)
     grid = "The criterion by threshold (rows) and smallest lesion in mm3 (columns), highest bold:"
-    parts = [about, *_choice(rows, chosen), grid, criterion_table(rows, chosen)]
-    return "\n\n".join(parts)
+    return "\n\n".join([about, *_choice(rows, chosen), grid, criterion_table(rows, chosen)])
 
 
 def criterion_table(rows: Sequence[AtRule], chosen: LesionRule) -> str:
