@@ -50,16 +50,17 @@ def parser() -> argparse.ArgumentParser:
         "results",
         type=Path,
         nargs="+",
-        help="TSVs of results (NAME.tsv), of the networks behind them (NAME_folds.tsv), and logs "
-        "of trainings (training_TASK_*.tsv)",
+        help="TSVs of results (NAME.tsv), of the networks behind them (NAME_folds.tsv), of lesions "
+        "(NAME_lesions.tsv, NAME_thresholds.tsv, and NAME_scans.tsv with the kind of each scan), "
+        "and logs of trainings (training_TASK_*.tsv)",
     )
     render.add_argument(
         "--into",
         type=Path,
         metavar="DOCUMENT",
-        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each NAME.tsv, and "
-        "for training_TASK; figures are drawn into the folder figures beside the results. "
-        "Without it the tables are printed",
+        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each NAME.tsv, "
+        "NAME_thresholds and training_TASK; figures are drawn into the folder figures beside the "
+        "results. Without it the tables are printed",
     )
     crossval.add_crossval(
         verbs.add_parser("crossval", help="train and measure on folds of persons, resumably")
@@ -75,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
     robustness.add_robustness(
         verbs.add_parser("robustness", help="what damages to scans change, without labels")
     )
+    thresholds = verbs.add_parser(
+        "thresholds", help="choose what counts as a lesion, from what folds gave at many thresholds"
+    )
+    thresholds.add_argument("results", type=Path, help="NAME_thresholds.tsv of the verb merge")
     record = verbs.add_parser("record", help="write means of results into a model's record")
     record.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
     record.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="model folder")
@@ -144,6 +149,14 @@ def _render(arguments: argparse.Namespace) -> None:
         print(f"{section.name}\n\n{section.text}\n")
 
 
+def _thresholds(arguments: argparse.Namespace) -> None:
+    """Print which rule of a lesion is best, and what a choice made that way is worth."""
+    from bids_deepmrseg.evaluation.threshold_tables import threshold_text
+    from bids_deepmrseg.evaluation.thresholds import read_at_rules
+
+    print(threshold_text(read_at_rules(arguments.results)))
+
+
 def _record(arguments: argparse.Namespace) -> None:
     """Let the weights' record say what was measured with them."""
     from dataclasses import replace
@@ -163,6 +176,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "render": _render,
     "record": _record,
+    "thresholds": _thresholds,
     "crossval": crossval.crossval,
     "merge": crossval.merge,
     "ensemble": crossval.ensemble,

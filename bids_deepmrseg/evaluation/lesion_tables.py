@@ -58,7 +58,7 @@ def lesion_size_table(results: Sequence[LesionResult]) -> str:
                     network,
                     f"{counts['n_found']} / {counts['n_reference']}",
                     f"{counts['n_true']} / {counts['n_segmented']}",
-                    *_cells(part),
+                    *lesion_cells(part),
                 )
             )
     return markdown(BY_SIZE, rows)
@@ -76,7 +76,7 @@ def lesion_scan_table(results: Sequence[LesionResult]) -> str:
                     str(scan),
                     network,
                     f"{mean['n_segmented']:.4g} / {mean['n_reference']:.4g}",
-                    *_cells(own),
+                    *lesion_cells(own),
                     f"{mean['volume_ml']:.2f} / {mean['reference_volume_ml']:.2f}",
                 )
             )
@@ -107,8 +107,8 @@ def _by_network(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield NETWORKS.get(network, network), frame[frame["network"] == network]
 
 
-def _cells(rows: pd.DataFrame) -> Iterator[str]:
-    """What was measured, as means over scans."""
+def lesion_cells(rows: pd.DataFrame) -> Iterator[str]:
+    """Recall, precision, F1 and difference of volumes, as means over scans."""
     by_scan = rows.groupby("scan", sort=False)[MEASURED].mean()
     missing = rows[MEASURED].isna().sum()
     for name in MEASURED:
