@@ -36,7 +36,7 @@ def make_lesion_task(name: str = "spots") -> Task:
         field_of_view_mm=None,
         within=BRAIN_TASK,
         labels=(replace(task.labels[2], index=1, mirror=1, name="Spot"),),
-        lesions=LesionDefaults(threshold=0.5, smallest_mm3=100.0),
+        lesions=LesionDefaults(threshold=0.5, smallest_mm3=40.0),
     )
 
 
