@@ -94,8 +94,7 @@ def render(files: Iterable[Path], *, draw: bool) -> tuple[Section, ...]:
     InputDataError
         If a file does not hold what its name says.
     UsageError
-        If folds, lesions or groups of scans come without their results, or a cross-validation
-        without its folds.
+        If folds or lesions come without their results, or a cross-validation without its folds.
     """
     ordered = sorted(files)
     logs = {file: read_log(file) for file in ordered if is_log(file)}
@@ -123,9 +122,9 @@ def render(files: Iterable[Path], *, draw: bool) -> tuple[Section, ...]:
 
 
 def _check_company(files: list[Path], results: list[Path]) -> None:
-    """Refuse files that go with results which are not there."""
+    """Refuse what was measured together with results that are not there."""
     names = {file.stem for file in results}
-    for ending in BESIDE:
+    for ending in (FOLDS, LESIONS):
         for file in (file for file in files if file.stem.endswith(ending)):
             if file.stem.removesuffix(ending) not in names:
                 raise UsageError(f"{file.name} came without its results")

@@ -36,7 +36,6 @@ from bids_deepmrseg.network.architecture import Family
 from bids_deepmrseg.network.build import measure_cost
 from bids_deepmrseg.network.weights import read_record
 from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
-from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.run import Listener, TrainSettings, run_training
 
 logger = logging.getLogger(__name__)
@@ -201,7 +200,7 @@ def _run_fold(
 ) -> Path:
     """One network on one fold: train its views, measure them on the scans left out."""
     folder = protocol.training.output_dir / network / split.name
-    if _is_measured(folder, protocol.training.recipe):
+    if _is_measured(folder, protocol.training):
         logger.info("%s is there already", folder)
         return folder
     settings = replace(
@@ -274,11 +273,12 @@ def _person(protocol: Protocol, subject: str) -> str:
     return next((min(group) for group in protocol.groups if subject in group), subject)
 
 
-def _is_measured(folder: Path, recipe: Recipe) -> bool:
+def _is_measured(folder: Path, training: TrainSettings) -> bool:
     """Whether the views of a recipe were trained and measured on a fold."""
-    if not (folder / RESULTS).is_file():
+    tables = (RESULTS,) if training.task.lesions is None else (RESULTS, LESION_RESULTS)
+    if not all((folder / name).is_file() for name in tables):
         return False
-    return {row.view for row in read_folds(folder / NETWORKS)} == set(recipe.views)
+    return {row.view for row in read_folds(folder / NETWORKS)} == set(training.recipe.views)
 
 
 def _networks(
