@@ -9,7 +9,7 @@ import pandas as pd
 
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.evaluation.lesion_results import LesionResult
-from bids_deepmrseg.evaluation.lesion_tables import lesion_cells, lesion_text
+from bids_deepmrseg.evaluation.lesion_tables import lesion_cells, lesion_text_by_size
 from bids_deepmrseg.evaluation.lesionwise import ALL_SIZES
 from bids_deepmrseg.evaluation.published import Published, published_row
 from bids_deepmrseg.evaluation.results import Result
@@ -87,7 +87,7 @@ def lesion_section(
     ]
     if any(_repeated(shown)):
         parts += ["One person scanned more than once, total volumes:", repeated_table(shown)]
-    return "\n\n".join([*parts, lesion_text(lesions_shown)])
+    return "\n\n".join([*parts, lesion_text_by_size(lesions_shown)])
 
 
 def means_table(
@@ -114,7 +114,7 @@ def means_table(
 def scan_table(found: Findings, groups: Mapping[str, str]) -> str:
     """A row per scan and network of what is shown, the variants of that ensemble beside it."""
     shown = headline(found.results)
-    besides = list(dict.fromkeys(b for e in {r.ensemble for r in shown} for b in _beside(found, e)))
+    besides = list(dict.fromkeys(b for _, e in _named(shown) for b in _beside(found, e)))
     titles = (title for b in besides for title in (f"F1, {b}", f"lesion F1, {b}"))
     rows: list[tuple[str, ...]] = []
     for network, ensemble in _named(shown):

@@ -36,11 +36,15 @@ def lesion_text(results: Sequence[LesionResult]) -> str:
     UsageError
         If lesions were matched by several rules, or there is no result.
     """
+    below = "By scan, lesions of every size, means over repeats:"
+    return "\n\n".join([lesion_text_by_size(results), below, lesion_scan_table(headline(results))])
+
+
+def lesion_text_by_size(results: Sequence[LesionResult]) -> str:
+    """The first of these tables, behind the rule by which lesions were matched."""
     shown = headline(results)
     above = "By size, means over scans; lesions are counted over all scans and repeats:"
-    below = "By scan, lesions of every size, means over repeats:"
-    parts = [_rule(shown), above, lesion_size_table(shown), below, lesion_scan_table(shown)]
-    return "\n\n".join(parts)
+    return "\n\n".join([_rule(shown), above, lesion_size_table(shown)])
 
 
 def lesion_size_table(results: Sequence[LesionResult]) -> str:
