@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BRAIN_TASK = "whole"
 FLAIR_GRID, T1W_GRID = "anisotropic", "RAS"
 LESION_INTENSITY = 300.0  # in a FLAIR whose white matter has 90 and whose skin has 180
-LESIONS_MM = (((-30.0, 20.0, 8.0), 9.0), ((30.0, -20.0, 24.0), 7.0), ((34.0, 24.0, -8.0), 4.0))
+LESIONS_MM = (((-30.0, 20.0, 8.0), 9.0), ((30.0, -20.0, 24.0), 7.0), ((34.0, 24.0, -4.0), 5.0))
 LESION_FROM = 2.6  # times the tissue; a T1w lowers the brightness that the network sees
 T1W_WEIGHT = -0.1
 
