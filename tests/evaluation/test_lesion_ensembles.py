@@ -93,13 +93,11 @@ def test_the_defaults_are_one_of_the_rules(made: Made) -> None:
         ("sub-1", "axial, flips"),
         ("sub-2", "axial, flips"),
     ]
-    for row in at_rules:
-        found, lesions = (
-            next(r for r in rows if (r.scan, r.ensemble) == (row.scan, row.ensemble))
-            for rows in (made.measured.results, made.measured.lesions)
-        )
+    plain = [r for r in made.measured.results if r.ensemble == "axial, flips"]
+    lesions = [r for r in made.measured.lesions if (r.ensemble, r.size) == ("axial, flips", "all")]
+    for row, found, of_lesions in zip(at_rules, plain, lesions, strict=True):
         assert (row.f1, row.volume_ml) == pytest.approx((found.f1, found.volume_ml))
-        assert row.lesion_f1 == pytest.approx(lesions.f1)
+        assert row.lesion_f1 == pytest.approx(of_lesions.f1)
 
 
 def test_without_variants_scans_are_seen_as_they_are(made: Made) -> None:

@@ -26,7 +26,8 @@ STRIPPED = ("sub-2", "sub-2", 0.4, 4.0, 5.0)
 
 def make_findings(*ensembles: str) -> tuple[tuple[Result, ...], tuple[LesionResult, ...]]:
     """Results and lesions of all three scans."""
-    results, lesions = [], []
+    results: list[Result] = []
+    lesions: list[LesionResult] = []
     for ensemble in ensembles:
         less = 0.1 if ensemble == ALONE else 0.0
         for person, scan, f1, ours_ml, reference_ml in (*SCANS, STRIPPED):

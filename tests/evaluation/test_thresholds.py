@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bids_deepmrseg.errors import GeometryError, InputDataError
@@ -24,7 +25,7 @@ SHAPE = (12, 14, 9)
 GRID = Grid(SHAPE, np.diag([1.5, 2.0, 2.0, 1.0]))  # 6 mm3
 
 
-def _made(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _made(seed: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """A map in half precision and a mask that have something to do with each other."""
     generator = np.random.default_rng(seed)
     likely = generator.random(SHAPE) ** 3
