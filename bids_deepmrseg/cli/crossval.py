@@ -58,6 +58,12 @@ def add_crossval(p: argparse.ArgumentParser) -> None:
         metavar="TSV",
         help="subjects that are one person: columns participant_id and group",
     )
+    p.add_argument(
+        "--no-variants",
+        action="store_true",
+        help="for tasks that find lesions: measure scans as they are only, not also without their "
+        "optional channels and after bias correction",
+    )
 
 
 def add_merge(p: argparse.ArgumentParser) -> None:
@@ -68,7 +74,8 @@ def add_merge(p: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="NAME",
-        help="where to write: DIR/NAME makes NAME.tsv, NAME_folds.tsv and the training logs",
+        help="where to write: DIR/NAME makes NAME.tsv, NAME_folds.tsv, the training logs and, of "
+        "lesions, NAME_lesions.tsv and NAME_thresholds.tsv",
     )
 
 
@@ -123,6 +130,7 @@ def protocol_from(arguments: argparse.Namespace) -> "Protocol":
         start_runs=arguments.start_runs,
         start_dir=arguments.start_from,
         models_dir=arguments.models_dir,
+        variants=not arguments.no_variants,
     )
 
 

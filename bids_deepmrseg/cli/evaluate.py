@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="ENDING",
         help="what names of label maps end in: dseg, mask, label-lesion_mask; default %(default)s",
     )
-    run.add_argument("results", type=Path, help="TSV to write, one row per scan and structure")
+    run.add_argument(
+        "results",
+        type=Path,
+        help="TSV to write, one row per scan and structure; of lesions also NAME_lesions.tsv",
+    )
     run.add_argument("--subjects", nargs="+", default=[], metavar="SUB", help="only these")
     run.add_argument(
         "--freesurfer", action="store_true", help="the labels carry FreeSurfer's numbers"
@@ -46,16 +50,17 @@ def parser() -> argparse.ArgumentParser:
         "results",
         type=Path,
         nargs="+",
-        help="TSVs of results (NAME.tsv), of the networks behind them (NAME_folds.tsv), and logs "
-        "of trainings (training_TASK_*.tsv)",
+        help="TSVs of results (NAME.tsv), of the networks behind them (NAME_folds.tsv), of lesions "
+        "(NAME_lesions.tsv, NAME_thresholds.tsv, and NAME_scans.tsv with the kind of each scan), "
+        "and logs of trainings (training_TASK_*.tsv)",
     )
     render.add_argument(
         "--into",
         type=Path,
         metavar="DOCUMENT",
-        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each NAME.tsv, and "
-        "for training_TASK; figures are drawn into the folder figures beside the results. "
-        "Without it the tables are printed",
+        help="markdown with '<!-- begin NAME -->' and '<!-- end NAME -->' for each NAME.tsv, "
+        "NAME_thresholds and training_TASK; figures are drawn into the folder figures beside the "
+        "results. Without it the tables are printed",
     )
     crossval.add_crossval(
         verbs.add_parser("crossval", help="train and measure on folds of persons, resumably")
@@ -71,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
     robustness.add_robustness(
         verbs.add_parser("robustness", help="what damages to scans change, without labels")
     )
+    thresholds = verbs.add_parser(
+        "thresholds", help="choose what counts as a lesion, from what folds gave at many thresholds"
+    )
+    thresholds.add_argument("results", type=Path, help="NAME_thresholds.tsv of the verb merge")
     record = verbs.add_parser("record", help="write means of results into a model's record")
     record.add_argument("results", type=Path, nargs="+", help="TSVs of the verb run")
     record.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="model folder")
@@ -92,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     """Segment, compare, write and print."""
     from bids_deepmrseg.evaluation.compare import evaluate
+    from bids_deepmrseg.evaluation.lesion_results import LESIONS, write_lesion_results
+    from bids_deepmrseg.evaluation.lesion_tables import lesion_text
     from bids_deepmrseg.evaluation.results import write_results
     from bids_deepmrseg.evaluation.tables import accuracy_table
     from bids_deepmrseg.evaluation.whole import Models
@@ -106,7 +117,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.labelled, task, subjects=subjects, reference=arguments.reference
     )
     with tqdm(total=len(scans), unit="scan", file=sys.stderr) as bar:
-        results = evaluate(
+        compared = evaluate(
             scans,
             folder,
             dataset=arguments.results.stem,
@@ -118,8 +129,12 @@ def _run(arguments: argparse.Namespace) -> None:
             ),
             on_scan=lambda _: bar.update(),
         )
-    write_results(results, arguments.results)
-    print(accuracy_table(results))
+    write_results(compared.results, arguments.results)
+    print(accuracy_table(compared.results))
+    if compared.lesions:
+        beside = arguments.results.with_name(f"{arguments.results.stem}{LESIONS}.tsv")
+        write_lesion_results(compared.lesions, beside)
+        print(f"\n{lesion_text(compared.lesions)}")
 
 
 def _render(arguments: argparse.Namespace) -> None:
@@ -132,6 +147,14 @@ def _render(arguments: argparse.Namespace) -> None:
         return
     for section in sections:
         print(f"{section.name}\n\n{section.text}\n")
+
+
+def _thresholds(arguments: argparse.Namespace) -> None:
+    """Print which rule of a lesion is best, and what a choice made that way is worth."""
+    from bids_deepmrseg.evaluation.threshold_tables import threshold_text
+    from bids_deepmrseg.evaluation.thresholds import read_at_rules
+
+    print(threshold_text(read_at_rules(arguments.results)))
 
 
 def _record(arguments: argparse.Namespace) -> None:
@@ -153,6 +176,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "render": _render,
     "record": _record,
+    "thresholds": _thresholds,
     "crossval": crossval.crossval,
     "merge": crossval.merge,
     "ensemble": crossval.ensemble,

@@ -3,16 +3,25 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_deepmrseg.errors import InputDataError, UsageError
+from bids_deepmrseg.evaluation.lesion_results import LesionResult
+from bids_deepmrseg.evaluation.lesionwise import compare_lesions
 from bids_deepmrseg.evaluation.metrics import Mask, overlap
 from bids_deepmrseg.evaluation.results import ALL_VIEWS, Identity, Result
 from bids_deepmrseg.evaluation.surface import surface_distance
-from bids_deepmrseg.evaluation.whole import Models, prepare_shown, restore_shown, show
+from bids_deepmrseg.evaluation.whole import (
+    Models,
+    prepare_shown,
+    restore_shown,
+    show_labelled,
+)
+from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.network.weights import read_record
 from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.selection.labelled import LabelledScan
@@ -21,6 +30,14 @@ from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.tasks import Label
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What an evaluation found: rows of structures and, of tasks that find any, of lesions."""
+
+    results: tuple[Result, ...]
+    lesions: tuple[LesionResult, ...]
 
 
 def reference_numbers(label: Label, *, freesurfer: bool) -> tuple[int, ...]:
@@ -102,7 +119,7 @@ def evaluate(
     freesurfer: bool,
     models: Models,
     on_scan: Callable[[str], None],
-) -> tuple[Result, ...]:
+) -> Compared:
     """Segment every scan by the stages that the app runs, and compare on the native grid.
 
     Parameters
@@ -121,6 +138,11 @@ def evaluate(
     on_scan
         Called with the scan's stem after each one.
 
+    Returns
+    -------
+    Compared
+        Rows of every scan, in their order.
+
     Raises
     ------
     InputDataError
@@ -130,6 +152,7 @@ def evaluate(
     network = "+".join(sorted({member.architecture.family for member in members}))
     ensemble = members[0].view if models.fast or len(members) == 1 else ALL_VIEWS
     results: list[Result] = []
+    lesions: list[LesionResult] = []
     for scan in scans:
         identity = Identity(
             dataset=dataset,
@@ -142,19 +165,55 @@ def evaluate(
         )
         segmented = segment_labelled(scan.case, folder, models)
         results += compare_scan(scan, segmented, identity, freesurfer=freesurfer)
+        lesions += compare_scan_lesions(scan, segmented, identity)
         on_scan(scan.stem)
-    return tuple(results)
+    return Compared(tuple(results), tuple(lesions))
 
 
 def segment_labelled(case: Case, folder: Path, models: Models) -> Segmented:
     """What a model says of a labelled scan: a crop of one place is taken as it is."""
     task = case.task
-    shown = show(case, models) if task.is_cut_from_scans else None
+    shown = show_labelled(case, models)
     predicted = tuple(
         segment(prepared, folder, task, device=models.device, fast=models.fast)
         for prepared in prepare_shown(case, shown)
     )
     return restore_shown(predicted, task, shown)
+
+
+def compare_scan_lesions(
+    scan: LabelledScan, segmented: Segmented, identity: Identity
+) -> Iterator[LesionResult]:
+    """Rows of one scan's lesions, told one by one; none for tasks of other structures.
+
+    Raises
+    ------
+    InputDataError
+        If the reference is not on the grid of the scan.
+    """
+    if scan.case.task.lesions is not None:
+        wanted, grid = read_lesions(scan, segmented)
+        yield from compare_lesions(segmented.dseg > 0, wanted, grid.voxel_volume_mm3, identity)
+
+
+def read_lesions(scan: LabelledScan, segmented: Segmented) -> tuple[Mask, Grid]:
+    """The lesions of a scan's reference ``(I, J, K)``, and their grid.
+
+    Raises
+    ------
+    InputDataError
+        If they are not on the grid of what was segmented.
+    """
+    reference, grid = _read_on_grid(scan, segmented)
+    return reference > 0, grid
+
+
+def _read_on_grid(scan: LabelledScan, segmented: Segmented) -> tuple[npt.NDArray[np.int32], Grid]:
+    """The reference of a scan, which must lie where the scan does."""
+    reference, grid = read_reference(scan.reference, scan.case.task)
+    if not grid.matches(segmented.grid):
+        raise InputDataError(f"{scan.reference} is not on the grid of {scan.case.scans[0]}")
+    return reference, grid
 
 
 def compare_scan(
@@ -168,10 +227,8 @@ def compare_scan(
         If the reference is not on that grid.
     """
     task = scan.case.task
-    reference, grid = read_reference(scan.reference, task)
+    reference, grid = _read_on_grid(scan, segmented)
     shows_all = task.region is None or task.is_cut_from_scans
-    if not grid.matches(segmented.grid):
-        raise InputDataError(f"{scan.reference} is not on the grid of {scan.case.scans[0]}")
     return compare_maps(
         segmented.dseg,
         reference,

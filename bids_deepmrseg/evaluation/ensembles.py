@@ -1,7 +1,7 @@
 """What each part of an ensemble adds: every network's answer once, fused in several ways."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,11 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_deepmrseg.evaluation.compare import compare_scan
-from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, Identity, Result
-from bids_deepmrseg.evaluation.whole import Models, prepare_shown, restore_shown, show
+from bids_deepmrseg.evaluation.results import (
+    ALL_VIEWS,
+    ALL_VIEWS_FLIPPED,
+    FLIPPED,
+    Identity,
+    Result,
+)
+from bids_deepmrseg.evaluation.whole import (
+    Models,
+    prepare_shown,
+    restore_shown,
+    show_labelled,
+)
 from bids_deepmrseg.network.blocks import fold_normalisation
 from bids_deepmrseg.network.weights import View, load_network, read_record, verify
-from bids_deepmrseg.records import Predicted
+from bids_deepmrseg.records import Predicted, Prepared
 from bids_deepmrseg.selection.labelled import LabelledScan
 from bids_deepmrseg.stages.segment import predict_view, tidy
 from bids_deepmrseg.tasks import Task
@@ -72,18 +83,25 @@ def compare_ensembles(
     networks = load_networks(folder, models.device)
     for scan in scans:
         task = scan.case.task
-        shown = show(scan.case, models) if task.is_cut_from_scans else None
+        shown = show_labelled(scan.case, models)
         by_ensemble: dict[str, list[Predicted]] = {}
         for prepared in prepare_shown(scan.case, shown):
-            answers = [_answer(network, prepared.channels, task) for network in networks]
-            for name, probabilities in _fusions(answers):
-                n_removed = tidy(probabilities, task)
-                predicted = Predicted(probabilities, prepared.placement, n_removed, prepared.place)
+            for name, predicted in predict_ensembles(networks, prepared, task):
                 by_ensemble.setdefault(name, []).append(predicted)
         for name, predictions in by_ensemble.items():
             named = replace(identity, ensemble=name, subject=scan.subject, scan=scan.stem)
             segmented = restore_shown(tuple(predictions), task, shown)
             yield from compare_scan(scan, segmented, named)
+
+
+def predict_ensembles(
+    networks: Sequence[Network], prepared: Prepared, task: Task
+) -> Iterator[tuple[str, Predicted]]:
+    """The name and the answer of every ensemble, each network asked once."""
+    answers = [_answer(network, prepared.channels, task) for network in networks]
+    for name, probabilities in _fusions(answers):
+        n_removed = tidy(probabilities, task)
+        yield name, Predicted(probabilities, prepared.placement, n_removed, prepared.place)
 
 
 def load_networks(folder: Path, device: str) -> list[Network]:
@@ -118,7 +136,7 @@ def _fusions(answers: list[Answer]) -> Iterator[tuple[str, Field]]:
         both = [
             _mean([a.straight, a.straight if a.flipped is None else a.flipped]) for a in answers
         ]
-        name = ALL_VIEWS_FLIPPED if len(views) > 1 else f"{views[0]}, flips"
+        name = ALL_VIEWS_FLIPPED if len(views) > 1 else f"{views[0]}{FLIPPED}"
         yield name, _mean(both)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from bids_deepmrseg.evaluation.results import Identity
 from bids_deepmrseg.evaluation.rows import read_records, write_records
 
+LESIONS = "_lesions"  # ends the names of their files, which stand beside the results
+SCAN_GROUPS = "_scans"  # the same, of files that say what kind each scan is of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionResult(Identity):
@@ -51,3 +54,16 @@ def write_lesion_results(results: Iterable[LesionResult], file: Path) -> None:
 def read_lesion_results(file: Path) -> tuple[LesionResult, ...]:
     """Read rows back; raises InputDataError where the file holds none."""
     return read_records(file, LesionResult)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedScan:
+    """What kind a scan is of, such as ``whole head``: tables show each kind by itself."""
+
+    scan: str
+    group: str
+
+
+def read_groups(file: Path) -> dict[str, str]:
+    """Group of every scan; raises InputDataError where the file holds none."""
+    return {row.scan: row.group for row in read_records(file, GroupedScan)}

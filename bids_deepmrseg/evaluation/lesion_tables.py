@@ -36,11 +36,15 @@ def lesion_text(results: Sequence[LesionResult]) -> str:
     UsageError
         If lesions were matched by several rules, or there is no result.
     """
+    below = "By scan, lesions of every size, means over repeats:"
+    return "\n\n".join([lesion_text_by_size(results), below, lesion_scan_table(headline(results))])
+
+
+def lesion_text_by_size(results: Sequence[LesionResult]) -> str:
+    """The first of these tables, behind the rule by which lesions were matched."""
     shown = headline(results)
     above = "By size, means over scans; lesions are counted over all scans and repeats:"
-    below = "By scan, lesions of every size, means over repeats:"
-    parts = [_rule(shown), above, lesion_size_table(shown), below, lesion_scan_table(shown)]
-    return "\n\n".join(parts)
+    return "\n\n".join([_rule(shown), above, lesion_size_table(shown)])
 
 
 def lesion_size_table(results: Sequence[LesionResult]) -> str:
@@ -58,7 +62,7 @@ def lesion_size_table(results: Sequence[LesionResult]) -> str:
                     network,
                     f"{counts['n_found']} / {counts['n_reference']}",
                     f"{counts['n_true']} / {counts['n_segmented']}",
-                    *_cells(part),
+                    *lesion_cells(part),
                 )
             )
     return markdown(BY_SIZE, rows)
@@ -76,7 +80,7 @@ def lesion_scan_table(results: Sequence[LesionResult]) -> str:
                     str(scan),
                     network,
                     f"{mean['n_segmented']:.4g} / {mean['n_reference']:.4g}",
-                    *_cells(own),
+                    *lesion_cells(own),
                     f"{mean['volume_ml']:.2f} / {mean['reference_volume_ml']:.2f}",
                 )
             )
@@ -107,8 +111,8 @@ def _by_network(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield NETWORKS.get(network, network), frame[frame["network"] == network]
 
 
-def _cells(rows: pd.DataFrame) -> Iterator[str]:
-    """What was measured, as means over scans."""
+def lesion_cells(rows: pd.DataFrame) -> Iterator[str]:
+    """Recall, precision, F1 and difference of volumes, as means over scans."""
     by_scan = rows.groupby("scan", sort=False)[MEASURED].mean()
     missing = rows[MEASURED].isna().sum()
     for name in MEASURED:

@@ -4,16 +4,26 @@
 ``<name>_folds.tsv`` says what was trained for them; ``<task>_crossval.tsv`` stands beside the
 paper's numbers; ``training_<task>_*.tsv`` are drawn between the markers of ``training_<task>``,
 those of folds between the markers of ``training_<name>``; ``robustness_<task>.tsv`` goes between
-its own, and so does ``<task>_quality.tsv``.
+its own, and so does ``<task>_quality.tsv``. For a task that finds lesions ``<name>_lesions.tsv``
+goes with the results, ``<name>_scans.tsv`` says what kind each scan is of, and
+``<name>_thresholds.tsv`` goes between the markers of ``<name>_thresholds``.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bids_deepmrseg.errors import InputDataError, UsageError
 from bids_deepmrseg.evaluation.changes import read_changes
+from bids_deepmrseg.evaluation.lesion_results import (
+    LESIONS,
+    SCAN_GROUPS,
+    LesionResult,
+    read_groups,
+    read_lesion_results,
+)
+from bids_deepmrseg.evaluation.lesion_sections import lesion_section
 from bids_deepmrseg.evaluation.logs import PREFIX, TrainingLog, is_log, read_log
 from bids_deepmrseg.evaluation.paired import compare_networks
 from bids_deepmrseg.evaluation.plots import draw_bland_altman, draw_boxes, draw_curves
@@ -32,8 +42,11 @@ from bids_deepmrseg.evaluation.tables import (
     rho_c_of_structures,
     subject_table,
 )
+from bids_deepmrseg.evaluation.threshold_tables import threshold_text
+from bids_deepmrseg.evaluation.thresholds import AT_RULES, read_at_rules
 
 FOLDS = "_folds"
+BESIDE = (FOLDS, LESIONS, SCAN_GROUPS)  # end the names of files that go with results
 CROSSVAL = "_crossval"
 ROBUSTNESS = "robustness_"
 FIGURES = "figures"  # beside the results
@@ -58,6 +71,14 @@ class Section:
     figures: tuple[Figure, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OfLesions:
+    """What goes with results of a task that finds lesions."""
+
+    lesions: tuple[LesionResult, ...]
+    groups: Mapping[str, str]
+
+
 def render(files: Iterable[Path], *, draw: bool) -> tuple[Section, ...]:
     """Make every section that the files hold.
 
@@ -73,21 +94,54 @@ def render(files: Iterable[Path], *, draw: bool) -> tuple[Section, ...]:
     InputDataError
         If a file does not hold what its name says.
     UsageError
-        If folds come without their results, or a cross-validation without its folds.
+        If folds or lesions come without their results, or a cross-validation without its folds.
     """
     ordered = sorted(files)
     logs = {file: read_log(file) for file in ordered if is_log(file)}
     folds = {f.stem.removesuffix(FOLDS): read_folds(f) for f in ordered if f.stem.endswith(FOLDS)}
     changes = [file for file in ordered if file.name.startswith(ROBUSTNESS)]
     judged = [file for file in ordered if file.stem.endswith(QUALITY)]
-    others = {*logs, *changes, *judged}
-    results = [f for f in ordered if f not in others and not f.stem.endswith(FOLDS)]
-    if lonely := folds.keys() - {file.stem for file in results}:
-        raise UsageError(f"{', '.join(sorted(lonely))}{FOLDS}.tsv came without its results")
-    sections = [_results_section(file, folds, logs.values(), draw=draw) for file in results]
+    at_rules = [file for file in ordered if file.stem.endswith(AT_RULES)]
+    others = {*logs, *changes, *judged, *at_rules}
+    results = [f for f in ordered if f not in others and not f.stem.endswith(BESIDE)]
+    _check_company(ordered, results)
+    of_lesions = _read_lesions(ordered)
+    sections = [
+        _lesion_section(file, of_lesions[file.stem], folds, draw=draw)
+        if file.stem in of_lesions
+        else _results_section(file, folds, logs.values(), draw=draw)
+        for file in results
+    ]
+    sections += [
+        Section(name=file.stem, text=threshold_text(read_at_rules(file)), figures=())
+        for file in at_rules
+    ]
     sections += [_changes_section(file, draw=draw) for file in changes]
     sections += [_quality_section(file, draw=draw) for file in judged]
     return (*sections, *_log_sections(logs, draw=draw))
+
+
+def _check_company(files: list[Path], results: list[Path]) -> None:
+    """Refuse what was measured together with results that are not there."""
+    names = {file.stem for file in results}
+    for ending in (FOLDS, LESIONS):
+        for file in (file for file in files if file.stem.endswith(ending)):
+            if file.stem.removesuffix(ending) not in names:
+                raise UsageError(f"{file.name} came without its results")
+
+
+def _read_lesions(files: list[Path]) -> dict[str, OfLesions]:
+    """Lesions, and the groups of their scans, by the name of the results they go with."""
+    groups = {
+        f.stem.removesuffix(SCAN_GROUPS): read_groups(f)
+        for f in files
+        if f.stem.endswith(SCAN_GROUPS)
+    }
+    return {
+        name: OfLesions(read_lesion_results(file), groups.get(name, {}))
+        for file in files
+        if file.stem.endswith(LESIONS) and (name := file.stem.removesuffix(LESIONS))
+    }
 
 
 def put_into(document: Path, sections: Iterable[Section]) -> None:
@@ -140,6 +194,25 @@ def _results_section(
     text = "\n\n".join([above, *_tables(results, task, is_crossval=is_crossval)])
     figures = tuple(_figures(file, results, draw=draw))
     return Section(name=file.stem, text=text, figures=figures)
+
+
+def _lesion_section(
+    file: Path, of_lesions: OfLesions, folds: dict[str, tuple[Fold, ...]], *, draw: bool
+) -> Section:
+    """Tables and figures of one file of results of a task that finds lesions."""
+    results = read_results(file)
+    if not results:
+        raise InputDataError(f"{file} holds no result")
+    is_crossval = file.stem.endswith(CROSSVAL)
+    if is_crossval and file.stem not in folds:
+        raise UsageError(f"{file} needs {file.stem}{FOLDS}.tsv: name both files")
+    published = published_for(file.stem.partition("_")[0]) if is_crossval else ()
+    tables = lesion_section(results, of_lesions.lesions, of_lesions.groups, published)
+    parts = [standing(results, folds.get(file.stem, ())), tables]
+    if set(NETWORKS) <= {r.network for r in results}:
+        parts.append(_tests(results))
+    figures = tuple(_figures(file, results, draw=draw))
+    return Section(name=file.stem, text="\n\n".join(parts), figures=figures)
 
 
 def _quality_section(file: Path, *, draw: bool) -> Section:

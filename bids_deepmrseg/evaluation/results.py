@@ -7,7 +7,8 @@ from pathlib import Path
 from bids_deepmrseg.evaluation.rows import read_records, write_records
 
 ALL_VIEWS = "all views"
-ALL_VIEWS_FLIPPED = "all views, flips"
+FLIPPED = ", flips"  # behind the name of an ensemble that also sees mirror images
+ALL_VIEWS_FLIPPED = f"{ALL_VIEWS}{FLIPPED}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

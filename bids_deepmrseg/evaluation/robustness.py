@@ -93,12 +93,12 @@ def find_cases(inputs: Collection[Path], task: Task) -> tuple[Case, ...]:
     Raises
     ------
     UsageError
-        If the task reads several scans, or there is none where one is looked for.
+        If the task needs several scans, or there is none where one is looked for.
     """
-    if len(task.channels) > 1:
+    if len(task.needed) > 1:
         raise UsageError(
-            f"{task.name} reads {', '.join(task.channels)}; robustness is measured for tasks that "
-            "read one scan"
+            f"{task.name} reads {', '.join(task.needed)}; robustness is measured for tasks that "
+            "can do with one scan"
         )
     cases: list[Case] = []
     for one in inputs:

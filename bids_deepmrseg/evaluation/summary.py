@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bids_deepmrseg.evaluation.metrics import concordance
-from bids_deepmrseg.evaluation.results import ALL_VIEWS, Identity, Result
+from bids_deepmrseg.evaluation.results import ALL_VIEWS, FLIPPED, Identity, Result
 
 Row = TypeVar("Row", bound=Identity)
 
@@ -68,8 +68,8 @@ def in_order(found: Iterable[str]) -> tuple[str, ...]:
 def headline(results: Sequence[Row]) -> tuple[Row, ...]:
     """The rows that tables show, like beside like.
 
-    An ensemble that every network has, all views together before others; where there is none,
-    that of each network by itself.
+    An ensemble that every network has, all views together before others, one that sees mirror
+    images before single views; where there is none, that of each network by itself.
     """
     ensembles = {
         network: list(dict.fromkeys(r.ensemble for r in results if r.network == network))
@@ -79,7 +79,8 @@ def headline(results: Sequence[Row]) -> tuple[Row, ...]:
     for network, own in ensembles.items():
         shared = [e for e in own if all(e in others for others in ensembles.values())]
         candidates = shared or own
-        shown[network] = ALL_VIEWS if ALL_VIEWS in candidates else candidates[0]
+        flipped = [ensemble for ensemble in candidates if ensemble.endswith(FLIPPED)]
+        shown[network] = ALL_VIEWS if ALL_VIEWS in candidates else (flipped or candidates)[0]
     return tuple(r for r in results if r.ensemble == shown[r.network])
 
 

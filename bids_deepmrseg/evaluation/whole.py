@@ -4,11 +4,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.records import Case, Predicted, Prepared, Segmented
+from bids_deepmrseg.stages.align import align
 from bids_deepmrseg.stages.locate import check_found, locate
+from bids_deepmrseg.stages.measure import brain_volume_mm3
 from bids_deepmrseg.stages.prepare import prepare, prepare_places
 from bids_deepmrseg.stages.restore import restore, restore_places
 from bids_deepmrseg.stages.segment import segment
+from bids_deepmrseg.stages.within import prepare_within, restore_within
 from bids_deepmrseg.taskfiles import find_locator, find_model_folder
 from bids_deepmrseg.tasks import Task
 
@@ -36,6 +44,12 @@ class Shown:
 
     task: Task
     segmented: Segmented
+
+    @property
+    def brain(self) -> npt.NDArray[np.bool_]:
+        """``(I, J, K)``, where the brain is; all labels, for a task that does not name it."""
+        dseg = self.segmented.dseg
+        return dseg > 0 if self.task.brain is None else dseg == self.task.brain
 
 
 Ask = Callable[[Prepared, Case, Models], Predicted]
@@ -97,10 +111,26 @@ def show(case: Case, models: Models) -> Shown | None:
     return Shown(chain[-1].task, segment_scan(chain[-1], models)[-1]) if chain else None
 
 
+def show_labelled(case: Case, models: Models) -> Shown | None:
+    """As :func:`show`; ``None`` also for a crop of one place, which is segmented as it is."""
+    is_crop = case.task.region is not None and not case.task.is_cut_from_scans
+    return None if is_crop else show(case, models)
+
+
+def rule_of(task: Task) -> LesionRule:
+    """What counts as a lesion unless the user says otherwise."""
+    if task.lesions is None:
+        raise UsageError(f"task {task.name} finds no lesions")
+    return LesionRule(threshold=task.lesions.threshold, smallest_mm3=task.lesions.smallest_mm3)
+
+
 def prepare_shown(case: Case, shown: Shown | None) -> tuple[Prepared, ...]:
-    """What the networks are to see of a case: the whole brain, or every place of a region."""
+    """What the networks are to see of a case: all, the brain only, or every place of a region."""
     if shown is None:
         return (prepare(case),)
+    if case.task.within is not None:
+        aligned = align(case, shown.brain)
+        return (prepare_within(aligned.volumes, aligned.grid, shown.brain, case.task),)
     located = locate(shown.segmented.shown, shown.segmented.grid, case.task, shown.task)
     return prepare_places(case, located)
 
@@ -108,6 +138,11 @@ def prepare_shown(case: Case, shown: Shown | None) -> tuple[Prepared, ...]:
 def restore_shown(predicted: tuple[Predicted, ...], task: Task, shown: Shown | None) -> Segmented:
     """The answer on the native grid, refused where places and locator disagree."""
     if shown is None:
+        return restore(predicted[0], task)
+    if task.lesions is not None:
+        brain_mm3 = brain_volume_mm3(shown.segmented, shown.task)
+        return restore_within(predicted[0], rule_of(task), brain_volume_mm3=brain_mm3)
+    if task.within is not None:
         return restore(predicted[0], task)
     segmented = restore_places(predicted, task)
     check_found(segmented, shown.segmented.shown, task, shown.task)

@@ -32,7 +32,8 @@ class LabelledScan:
     stem
         Tells the scans of a person apart, such as ``sub-01_run-2``.
     case
-        Scans in channel order; the first one's grid is that of the reference.
+        Scans in channel order, without optional ones that are not there; the first one's grid is
+        that of the reference.
     reference
         Label map.
     """
@@ -59,7 +60,7 @@ def find_labelled(
         Root of a dataset: ``sub-*[/ses-*]/anat`` folders with the scans, and label maps beside
         them or below ``derivatives/``.
     task
-        Names the scans' suffixes.
+        Names the scans' suffixes, and which of them a person may lack.
     subjects
         Only these (with ``sub-``); all where empty.
     excluded
@@ -93,8 +94,8 @@ def find_labelled(
             continue
         why = why_not_wanted(name, wanted, task)
         scans = () if why else _scans_of(folder, task, name, file)
-        if why or len(scans) < len(task.channels):
-            why = why or f"there is no {task.channels[len(scans)]} scan for it"
+        if why or len(scans) < len(task.needed):
+            why = why or f"there is no {task.needed[len(scans)]} scan for it"
             passed_over.append(f"{file.relative_to(folder)} is passed over: {why}")
             continue
         labelled = _labelled(folder, task, scans, file)
@@ -125,7 +126,7 @@ def _nothing(
     seen = f"; {listed(passed_over, limit=3)}" if passed_over else ""
     return (
         f"{folder} has no labelled scan of {', '.join(missing) or 'anyone'}: it needs "
-        f"{' and '.join(task.channels)} scans in sub-*/anat, and a label map "
+        f"{' and '.join(task.needed)} scans in sub-*/anat, and a label map "
         f"*_{reference}.nii.gz for each, beside them or below derivatives/{seen}"
     )
 

@@ -15,6 +15,12 @@ import numpy as np
 
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.evaluation.ensembles import compare_ensembles
+from bids_deepmrseg.evaluation.lesion_ensembles import measure_lesions
+from bids_deepmrseg.evaluation.lesion_results import (
+    LESIONS,
+    read_lesion_results,
+    write_lesion_results,
+)
 from bids_deepmrseg.evaluation.logs import PREFIX, read_log
 from bids_deepmrseg.evaluation.results import (
     Fold,
@@ -24,18 +30,20 @@ from bids_deepmrseg.evaluation.results import (
     write_folds,
     write_results,
 )
+from bids_deepmrseg.evaluation.thresholds import AT_RULES, read_at_rules, write_at_rules
 from bids_deepmrseg.evaluation.whole import Models
 from bids_deepmrseg.network.architecture import Family
 from bids_deepmrseg.network.build import measure_cost
 from bids_deepmrseg.network.weights import read_record
 from bids_deepmrseg.selection.labelled import LabelledScan, find_labelled
-from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.run import Listener, TrainSettings, run_training
 
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.tsv"
 NETWORKS = "networks.tsv"
+LESION_RESULTS = "lesions.tsv"
+AT_RULE_RESULTS = "thresholds.tsv"
 NO_ENSEMBLE = "n/a"
 
 
@@ -134,7 +142,9 @@ class Protocol:
     start_dir
         Model folder that every fold starts from; it must have learned from no scan of the dataset.
     models_dir
-        Where to look first for the models that find places.
+        Where to look first for the models that find places, or the brain.
+    variants
+        As for :func:`~bids_deepmrseg.evaluation.lesion_ensembles.measure_lesions`.
     """
 
     training: TrainSettings
@@ -147,6 +157,7 @@ class Protocol:
     start_runs: Path | None = None
     start_dir: Path | None = None
     models_dir: Path | None = None
+    variants: bool = True
 
     @property
     def models(self) -> Models:
@@ -161,7 +172,8 @@ def run_protocol(protocol: Protocol, listener: Listener) -> Iterator[Path]:
     ------
     Path
         The folder of each fold once it is done: model folder, training logs, and, when all views
-        of the recipe are trained, ``results.tsv`` and ``networks.tsv``.
+        of the recipe are trained, ``results.tsv`` and ``networks.tsv``; of tasks that find
+        lesions also ``lesions.tsv`` and ``thresholds.tsv``.
     """
     training = protocol.training
     scans = find_labelled(training.labelled_dir, training.task, reference=training.reference)
@@ -188,7 +200,7 @@ def _run_fold(
 ) -> Path:
     """One network on one fold: train its views, measure them on the scans left out."""
     folder = protocol.training.output_dir / network / split.name
-    if _is_measured(folder, protocol.training.recipe):
+    if _is_measured(folder, protocol.training):
         logger.info("%s is there already", folder)
         return folder
     settings = replace(
@@ -215,12 +227,31 @@ def _run_fold(
         for scan in scans
         if scan.subject in split.test
     )
-    results = tuple(compare_ensembles(tested, model, identity, protocol.models))
     write_folds(
         _networks(settings, identity, len(scans) - len(tested), len(tested)), folder / NETWORKS
     )
-    write_results(results, folder / RESULTS)
+    _measure(protocol, tested, model, identity, folder)
     return folder
+
+
+def _measure(
+    protocol: Protocol,
+    tested: tuple[LabelledScan, ...],
+    model: Path,
+    identity: Identity,
+    folder: Path,
+) -> None:
+    """Compare what a fold's networks say of the scans left out; the results come last."""
+    if protocol.training.task.lesions is None:
+        results = tuple(compare_ensembles(tested, model, identity, protocol.models))
+    else:
+        measured = measure_lesions(
+            tested, model, identity, protocol.models, variants=protocol.variants
+        )
+        write_lesion_results(measured.lesions, folder / LESION_RESULTS)
+        write_at_rules(measured.at_rules, folder / AT_RULE_RESULTS)
+        results = measured.results
+    write_results(results, folder / RESULTS)
 
 
 def _start(protocol: Protocol, split: Split, network: Family) -> Path | None:
@@ -242,11 +273,12 @@ def _person(protocol: Protocol, subject: str) -> str:
     return next((min(group) for group in protocol.groups if subject in group), subject)
 
 
-def _is_measured(folder: Path, recipe: Recipe) -> bool:
+def _is_measured(folder: Path, training: TrainSettings) -> bool:
     """Whether the views of a recipe were trained and measured on a fold."""
-    if not (folder / RESULTS).is_file():
+    tables = (RESULTS,) if training.task.lesions is None else (RESULTS, LESION_RESULTS)
+    if not all((folder / name).is_file() for name in tables):
         return False
-    return {row.view for row in read_folds(folder / NETWORKS)} == set(recipe.views)
+    return {row.view for row in read_folds(folder / NETWORKS)} == set(training.recipe.views)
 
 
 def _networks(
@@ -281,7 +313,8 @@ def merge_runs(roots: tuple[Path, ...], results_dir: Path, dataset: str) -> tupl
     roots
         Folders of runs, from one machine or several.
     results_dir
-        Where ``<dataset>.tsv``, ``<dataset>_folds.tsv`` and the training logs go.
+        Where ``<dataset>.tsv``, ``<dataset>_folds.tsv`` and the training logs go, and, of tasks
+        that find lesions, ``<dataset>_lesions.tsv`` and ``<dataset>_thresholds.tsv``.
     dataset
         Name of the tables.
 
@@ -301,8 +334,25 @@ def merge_runs(roots: tuple[Path, ...], results_dir: Path, dataset: str) -> tupl
     tables = (results_dir / f"{dataset}.tsv", results_dir / f"{dataset}_folds.tsv")
     write_results((replace(row, dataset=dataset) for row in rows), tables[0])
     write_folds((replace(row, dataset=dataset) for row in networks), tables[1])
+    of_lesions = _merge_lesions(finished, results_dir, dataset)
     logs = [log for folder in finished for log in _copy_logs(folder, results_dir, dataset)]
-    return (*tables, *logs)
+    return (*tables, *of_lesions, *logs)
+
+
+def _merge_lesions(finished: list[Path], results_dir: Path, dataset: str) -> Iterator[Path]:
+    """Gather what folds found of lesions; nothing for other tasks."""
+    lesions = [file for folder in finished if (file := folder / LESION_RESULTS).is_file()]
+    if lesions:
+        found = [row for file in lesions for row in read_lesion_results(file)]
+        table = results_dir / f"{dataset}{LESIONS}.tsv"
+        write_lesion_results((replace(row, dataset=dataset) for row in found), table)
+        yield table
+    at_rules = [file for folder in finished if (file := folder / AT_RULE_RESULTS).is_file()]
+    if at_rules:
+        rows = [row for file in at_rules for row in read_at_rules(file)]
+        table = results_dir / f"{dataset}{AT_RULES}.tsv"
+        write_at_rules((replace(row, dataset=dataset) for row in rows), table)
+        yield table
 
 
 def _copy_logs(folder: Path, results_dir: Path, dataset: str) -> Iterator[Path]:

@@ -29,13 +29,15 @@ def test_plain_flags_ask_for_both_networks_on_all_folds_of_one_repeat(tmp_path: 
     assert (protocol.n_folds, protocol.folds, protocol.repeats) == (4, (1, 2, 3, 4), (1,))
     assert protocol.training.excluded == ()
     assert protocol.training.start_dir is None
+    assert protocol.variants
     assert protocol.training.corpus_dir == tmp_path / "runs" / "corpus"
     assert protocol.training.views == protocol.training.recipe.views
 
 
 def test_a_piece_is_some_folds_of_some_repeats_and_views(tmp_path: Path) -> None:
     flags = ("--repeats", "20", "--only-repeat", "7", "--only-fold", "3", "2", "--view", "axial")
-    protocol = _protocol(tmp_path, "--network", "unet", *flags)
+    protocol = _protocol(tmp_path, "--network", "unet", "--no-variants", *flags)
+    assert not protocol.variants
     assert protocol.networks == ("unet",)
     assert (protocol.repeats, protocol.folds, protocol.n_folds) == ((7,), (2, 3), 4)
     assert protocol.training.views == ("axial",)

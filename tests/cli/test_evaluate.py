@@ -6,7 +6,9 @@ import pytest
 
 from bids_deepmrseg.cli.evaluate import main
 from bids_deepmrseg.evaluation.results import read_results
+from bids_deepmrseg.evaluation.thresholds import write_at_rules
 from bids_deepmrseg.network.weights import read_record
+from tests.evaluation.test_threshold_choice import THREE_FOLDS
 from tests.makers import make_model_folder
 from tests.training.corpora import make_labelled
 
@@ -90,3 +92,13 @@ def test_measured_figures_go_into_the_weights_record(tmp_path: Path) -> None:
     f1 = [m.value for m in after.metrics if m.name == "mean F1, tiny_made, 2 scans"]
     rows = read_results(results)
     assert f1 == [pytest.approx(sum(r.f1 for r in rows) / len(rows), abs=1e-3)]
+
+
+def test_thresholds_are_chosen_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_at_rules(THREE_FOLDS, tmp_path / "made_thresholds.tsv")
+    assert main(["thresholds", str(tmp_path / "made_thresholds.tsv")]) == 0
+    assert "at least 0.6, 0 mm3, chosen on all folds" in capsys.readouterr().out
+    assert main(["thresholds", str(tmp_path / "absent.tsv")]) != 0
+    assert "absent.tsv" in capsys.readouterr().err

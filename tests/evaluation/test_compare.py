@@ -54,7 +54,7 @@ def run(
         freesurfer=False,
         models=Models(models_dir=None, device="cpu"),
         on_scan=on_scan,
-    )
+    ).results
 
 
 def test_the_apps_own_answer_as_reference_scores_1(labelled: Path, folder: Path) -> None:

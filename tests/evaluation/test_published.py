@@ -7,7 +7,7 @@ from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_ta
 
 
 @pytest.mark.parametrize(
-    ("task", "n_structures"), [("lesions", 1), ("deepbrain", 15), ("hippocampus", 3)]
+    ("task", "n_structures"), [("wml", 1), ("deepbrain", 15), ("hippocampus", 3)]
 )
 def test_every_row_is_there_for_both_networks(task: str, n_structures: int) -> None:
     rows = published_for(task)
@@ -30,7 +30,7 @@ def test_the_printed_average_of_rho_c_is_not_the_mean_of_the_rows() -> None:
     assert average.rho_c > max(row.rho_c for row in rows)
 
 
-@pytest.mark.parametrize("task", ["deepbrain", "hippocampus"])
+@pytest.mark.parametrize("task", ["deepbrain", "hippocampus", "wml"])
 def test_every_label_of_our_tasks_has_its_row(task: str) -> None:
     rows = published_for(task)
     for label in read_task(find_named_model_folder(task, None) / TASK_FILE).labels:

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.errors import InputDataError, UsageError
+from bids_deepmrseg.evaluation.lesion_results import write_lesion_results
 from bids_deepmrseg.evaluation.render import Figure, Section, put_into, render
 from bids_deepmrseg.evaluation.results import Result, write_folds, write_results
+from bids_deepmrseg.evaluation.thresholds import write_at_rules
 from tests.evaluation.made import make_fold, make_result
+from tests.evaluation.test_lesion_sections import FLIPS, GROUPS, make_findings
 from tests.evaluation.test_logs import TEXT
+from tests.evaluation.test_threshold_choice import THREE_FOLDS
 
 OF_FOLD = "gentle_crossval_unet_axial_repeat-1_fold-2"
 PLAIN = tuple(make_result(f"sub-{n}", "Blob", 0.5 + n / 100, volume_ml=1 + n) for n in range(6))
@@ -121,3 +125,31 @@ def test_a_document_without_the_place_is_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no place for x"):
         put_into(document, sections)
     assert document.read_text(encoding="utf-8") == before
+
+
+def test_lesions_stand_with_their_results_and_thresholds_by_themselves(tmp_path: Path) -> None:
+    results, lesions = make_findings("axial", FLIPS)
+    files = [write(tmp_path, "wml_crossval", results)]
+    write_folds((make_fold(),), tmp_path / "wml_crossval_folds.tsv")
+    write_lesion_results(lesions, tmp_path / "wml_crossval_lesions.tsv")
+    groups = "".join(f"{scan}\t{group}\n" for scan, group in GROUPS.items())
+    (tmp_path / "wml_crossval_scans.tsv").write_text(f"scan\tgroup\n{groups}", encoding="utf-8")
+    write_at_rules(THREE_FOLDS, tmp_path / "wml_crossval_thresholds.tsv")
+    section, thresholds = render(sorted(tmp_path.glob("*.tsv")), draw=False)
+    assert section.name == files[0].stem
+    assert "shown: axial, flips" in section.text
+    assert "| whole head (2) | DeepMRSeg | axial, flips |" in section.text
+    assert "| other data | DeepMRSeg, paper |" in section.text
+    assert (thresholds.name, thresholds.figures) == ("wml_crossval_thresholds", ())
+    assert "chosen on all folds" in thresholds.text
+    with pytest.raises(UsageError, match=r"wml_crossval_lesions.tsv came without its results"):
+        render([tmp_path / "wml_crossval_lesions.tsv"], draw=False)
+
+
+def test_lesions_measured_once_need_no_folds_and_no_paper(tmp_path: Path) -> None:
+    results, lesions = make_findings(FLIPS)
+    write_lesion_results(lesions, tmp_path / "wml_other_lesions.tsv")
+    files = [write(tmp_path, "wml_other", results), tmp_path / "wml_other_lesions.tsv"]
+    (section,) = render(files, draw=False)
+    assert "| all (3) | DeepMRSeg | axial, flips |" in section.text
+    assert "paper" not in section.text

@@ -98,3 +98,11 @@ def test_networks_are_shown_by_an_ensemble_that_both_have() -> None:
     assert [r.f1 for r in headline(results[:3])] == [0.3]
     apart = [make_result("sub-01", "Blob", 0.5, network="other", ensemble="coronal"), *results[:2]]
     assert [r.f1 for r in headline(apart)] == [0.5, 0.1]
+
+
+def test_mirror_images_come_before_one_view_and_before_variants() -> None:
+    results = [
+        make_result("sub-01", "Blob", f1, ensemble=ensemble)
+        for ensemble, f1 in (("axial", 0.1), ("axial, flips", 0.2), ("axial, flips, N4", 0.3))
+    ]
+    assert [r.f1 for r in headline(results)] == [0.2]

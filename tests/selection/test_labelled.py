@@ -1,6 +1,7 @@
 """Each label map belongs to one scan, and what is unclear is asked rather than guessed."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,19 @@ def test_a_label_map_whose_scan_is_absent_is_told(
     with caplog.at_level(logging.WARNING):
         assert list(pairs(tmp_path, task=TWO_CHANNELS)) == ["sub-01_dseg.nii.gz"]
     assert "sub-02_dseg.nii.gz is passed over: there is no FLAIR scan for it" in caplog.text
+
+
+def test_an_optional_scan_may_be_absent_and_a_needed_one_not(tmp_path: Path) -> None:
+    task = replace(make_task(channels=("FLAIR", "T1w")), optional=("T1w",))
+    touch(tmp_path, "sub-01_FLAIR.nii.gz", "sub-01_T1w.nii.gz", "sub-01_label-lesion_mask.nii.gz")
+    touch(tmp_path, "sub-02_desc-brain_FLAIR.nii.gz", "sub-02_label-lesion_mask.nii.gz")
+    assert pairs(tmp_path, task=task, reference="label-lesion_mask") == {
+        "sub-01_label-lesion_mask.nii.gz": ("sub-01_FLAIR.nii.gz", "sub-01_T1w.nii.gz"),
+        "sub-02_label-lesion_mask.nii.gz": ("sub-02_desc-brain_FLAIR.nii.gz",),
+    }
+    touch(tmp_path / "other", "sub-03_T1w.nii.gz", "sub-03_dseg.nii.gz")
+    with pytest.raises(UsageError, match=r"needs FLAIR scans .*there is no FLAIR scan for it"):
+        pairs(tmp_path / "other", task=task)
 
 
 def test_the_scan_that_shares_most_entities_wins(tmp_path: Path) -> None:

@@ -10,12 +10,23 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from bids_deepmrseg.errors import UsageError
-from bids_deepmrseg.evaluation.results import ALL_VIEWS, ALL_VIEWS_FLIPPED, read_folds, read_results
+from bids_deepmrseg.evaluation.lesion_results import read_lesion_results, write_lesion_results
+from bids_deepmrseg.evaluation.results import (
+    ALL_VIEWS,
+    ALL_VIEWS_FLIPPED,
+    read_folds,
+    read_results,
+    write_folds,
+    write_results,
+)
+from bids_deepmrseg.evaluation.thresholds import read_at_rules, write_at_rules
 from bids_deepmrseg.network.weights import View, read_record
 from bids_deepmrseg.taskfiles import TASK_FILE
 from bids_deepmrseg.training.crossval import Protocol, make_splits, merge_runs, run_protocol
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.run import DataCard, Listener, TrainSettings
+from tests.evaluation.made import make_fold, make_lesion_result, make_result
+from tests.evaluation.test_threshold_choice import THREE_FOLDS
 from tests.makers import make_task, task_toml
 from tests.training.corpora import make_labelled
 
@@ -217,3 +228,25 @@ def test_the_same_fold_twice_is_refused(whole: Path) -> None:
         merge_runs((whole / "runs", whole / "runs"), whole / "results", "tiny_crossval")
     with pytest.raises(UsageError, match="no finished fold"):
         merge_runs((whole / "labelled",), whole / "results", "tiny_crossval")
+
+
+def test_lesions_and_thresholds_of_all_folds_are_gathered(tmp_path: Path) -> None:
+    for fold in (1, 2):
+        folder = tmp_path / "runs" / "deepmrseg" / f"repeat-1_fold-{fold}"
+        write_results((make_result(f"sub-{fold}", "Spot", 0.5),), folder / "results.tsv")
+        write_folds((make_fold(fold=fold),), folder / "networks.tsv")
+        found = make_lesion_result(f"sub-{fold}", 1, 2, n_true=1, n_segmented=1)
+        write_lesion_results((found,), folder / "lesions.tsv")
+        write_at_rules(THREE_FOLDS[fold - 1 : fold], folder / "thresholds.tsv")
+    tables = merge_runs((tmp_path / "runs",), tmp_path / "results", "spots_crossval")
+    endings = ("", "_folds", "_lesions", "_thresholds")
+    assert [file.name for file in tables] == [f"spots_crossval{end}.tsv" for end in endings]
+    rows = read_lesion_results(tables[2])
+    assert [(r.dataset, r.scan) for r in rows] == [
+        ("spots_crossval", "sub-1"),
+        ("spots_crossval", "sub-2"),
+    ]
+    assert [(r.dataset, r.fold) for r in read_at_rules(tables[3])] == [
+        ("spots_crossval", 1),
+        ("spots_crossval", 2),
+    ]
