@@ -33,6 +33,40 @@ class UsedModel:
     model_sha256: str
 
 
+Rows = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """How a scan was laid upon the first one of its case, as sidecars and transform files tell it.
+
+    Attributes
+    ----------
+    moving, fixed
+        Suffixes of the scan that was moved, ``T1w``, and of the first one, ``FLAIR``.
+    matrix
+        Four rows of four: points of the fixed scan to those of the moving one, as in
+        :class:`bids_deepmrseg.imaging.registration.Registration`, which says what the figures are.
+    start, metric_before, metric_after, overlap_before, overlap_after, covered, moved_mm, turned_deg
+        As there.
+    doubt
+        Why the result should be looked at, a sentence; ``None`` where nothing is doubtful.
+    """
+
+    moving: str
+    fixed: str
+    matrix: Rows
+    start: str
+    metric_before: float
+    metric_after: float
+    overlap_before: float
+    overlap_after: float
+    covered: float
+    moved_mm: float
+    turned_deg: float
+    doubt: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """What made a result, as its sidecar tells it.
@@ -60,6 +94,16 @@ class Provenance:
         The task whose volume of the brain is told; ``None`` where none is.
     doubts
         Sentences on what was unusual on the way there, though not impossible.
+    inputs
+        Suffixes of the scans that were looked at, such as ``("FLAIR", "T1w")``, the first one's
+        first; empty in what earlier versions left.
+    registration
+        How the second scan was laid upon the first; ``None`` where nothing was moved.
+    bias_corrected
+        Whether slow changes of brightness were taken out of the scans.
+    brain_overlap
+        Dice, 0 to 1, of the brains that the first and the second scan show on the first one's
+        grid; ``None`` where there is no second one.
     """
 
     code_version: str
@@ -75,6 +119,10 @@ class Provenance:
     located_by: tuple[UsedModel, ...] = ()
     brain_measured_by: UsedModel | None = None
     doubts: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    registration: Alignment | None = None
+    bias_corrected: bool = False
+    brain_overlap: float | None = None
 
 
 def derivative_path(
