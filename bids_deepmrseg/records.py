@@ -14,6 +14,7 @@ from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.tasks import Label, Place, Task
 
 Status = Literal["done", "skipped", "failed"]
+Rows = tuple[tuple[float, ...], ...]
 PLACE_PREPROCESSING = "place-1"  # as imaging.head.PREPROCESSING, for tasks with a region
 BRAIN_PREPROCESSING = "within-brain-1"  # the same, for tasks within a brain
 
@@ -65,6 +66,37 @@ class Case:
     def name(self) -> str:
         """What logs call this case, such as ``sub-01_run-1_T1w deepbrain``."""
         return f"{self.stem}_{self.task.space} {self.task.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """align -> write: how a scan was laid upon the first one of its case, as sidecars tell it.
+
+    Attributes
+    ----------
+    moving, fixed
+        Suffixes of the scan that was moved, ``T1w``, and of the first one, ``FLAIR``.
+    matrix
+        Four rows of four: points of the fixed scan to those of the moving one, as in
+        :class:`bids_deepmrseg.imaging.registration.Registration`, which says what the figures are.
+    start, metric_before, metric_after, overlap_before, overlap_after, covered, moved_mm, turned_deg
+        As there.
+    doubt
+        Why the result should be looked at, a sentence; ``None`` where nothing is doubtful.
+    """
+
+    moving: str
+    fixed: str
+    matrix: Rows
+    start: str
+    metric_before: float
+    metric_after: float
+    overlap_before: float
+    overlap_after: float
+    covered: float
+    moved_mm: float
+    turned_deg: float
+    doubt: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

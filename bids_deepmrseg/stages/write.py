@@ -10,7 +10,7 @@ import numpy as np
 from bids_deepmrseg.errors import InputDataError, OutputError
 from bids_deepmrseg.files import ABSENT, JsonValue, read_json, write_json, write_tsv
 from bids_deepmrseg.imaging.nifti import read_label_map, write_like
-from bids_deepmrseg.records import Case, Segmented, StructureMeasures
+from bids_deepmrseg.records import Alignment, Case, Segmented, StructureMeasures
 from bids_deepmrseg.settings import APP_NAME
 from bids_deepmrseg.tasks import Task
 
@@ -31,40 +31,6 @@ class UsedModel:
 
     task: str
     model_sha256: str
-
-
-Rows = tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alignment:
-    """How a scan was laid upon the first one of its case, as sidecars and transform files tell it.
-
-    Attributes
-    ----------
-    moving, fixed
-        Suffixes of the scan that was moved, ``T1w``, and of the first one, ``FLAIR``.
-    matrix
-        Four rows of four: points of the fixed scan to those of the moving one, as in
-        :class:`bids_deepmrseg.imaging.registration.Registration`, which says what the figures are.
-    start, metric_before, metric_after, overlap_before, overlap_after, covered, moved_mm, turned_deg
-        As there.
-    doubt
-        Why the result should be looked at, a sentence; ``None`` where nothing is doubtful.
-    """
-
-    moving: str
-    fixed: str
-    matrix: Rows
-    start: str
-    metric_before: float
-    metric_after: float
-    overlap_before: float
-    overlap_after: float
-    covered: float
-    moved_mm: float
-    turned_deg: float
-    doubt: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
