@@ -107,8 +107,8 @@ def draw_case(
     The scan is turned without interpolation, so that voxels are drawn as they are, in their true
     proportions. Slices are spread evenly over those that hold a label. The brain as a whole is
     drawn as an outline in the uncut scan, so that what was left out of it can be seen too.
-    Lesions are drawn as outlines in the whole head, in up to 21 of the slices that were acquired and
-    hold any, each once; without lesions, slices are spread over the head.
+    Lesions are drawn as outlines in the whole head, in up to 21 of the slices that were acquired
+    and hold any, each once; without lesions, slices are spread over the head.
     """
     figure = _draw(_view(case, segmented), case, warnings)
     partial = partial_name(file)
