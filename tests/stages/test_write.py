@@ -160,7 +160,11 @@ def test_the_sidecar_tells_every_model_that_was_built_on(tmp_path: Path) -> None
         {"Task": "part", "ModelSHA256": "cd"},
         {"Task": "whole", "ModelSHA256": "ef"},
     ]
-    assert told["BrainMeasuredBy"] == {"Task": "whole", "ModelSHA256": "ef"}
+    assert told["BrainMeasuredBy"] == {
+        "Task": "whole",
+        "ModelSHA256": "ef",
+        "Scan": "bids:raw:sub-01/anat/sub-01_T1w.nii.gz",
+    }
     assert told["Doubts"] == ["it is small"]
 
 
