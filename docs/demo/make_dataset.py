@@ -19,9 +19,10 @@ DESCRIPTION = {
 README = """One subject. Its T1w is the MNI152 T1 template (ICBM 2009a, Fonov et al. 2011), 1 mm, no
 skull, as nilearn carries it in its package. It is an average of many heads, no person's scan.
 
-Its FLAIR is SIMULATED from the tissue maps of the same template, in slices of 5 mm, of a head that
-moved a little since. Six lesions were PAINTED into its white matter: where, and how large, stands in
-the JSON file beside it. What a program finds in it says nothing on how well it does in patients.
+Its FLAIR is SIMULATED from the tissue maps of the same template, in slices of 5 mm, of a head
+that moved a little since. Six lesions were PAINTED into its white matter: where, and how large,
+stands in the JSON file beside it. What a program finds in it says nothing on how well it does in
+patients.
 
 Made for a demonstration of bids-deepmrseg.
 """
