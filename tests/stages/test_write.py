@@ -87,6 +87,12 @@ def test_a_mask_names_its_label_and_its_task(tmp_path: Path) -> None:
     assert path.name == "sub-01_space-T1w_label-L_desc-tiny_mask.nii.gz"
 
 
+def test_one_of_several_files_of_a_task_is_told_by_its_description(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "sub-01_T1w.nii.gz")
+    path = derivative_path(case, suffix="dseg", extension=".tsv", desc="lesions")
+    assert path.name == "sub-01_space-T1w_seg-tiny_desc-lesions_dseg.tsv"
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
 def test_a_label_map_has_shape_and_transforms_of_its_scan(
