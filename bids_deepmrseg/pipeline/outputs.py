@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bids_deepmrseg.derivatives import derivative_path, lesion_files
 from bids_deepmrseg.records import Case, Segmented, StructureMeasures
+from bids_deepmrseg.stages.align import write_alignment
 from bids_deepmrseg.stages.lesions import lesions_of, write_lesions
 from bids_deepmrseg.stages.report import draw_case
 from bids_deepmrseg.stages.write import Provenance, sidecar_of, write_case
@@ -19,7 +20,7 @@ def write_outputs(
     *,
     warnings: Sequence[str] = (),
 ) -> Path:
-    """Write and draw the results of a case, the label map after all that belongs to it.
+    """Write and draw the results of a case, the label map after all files that belong to it.
 
     Parameters
     ----------
@@ -43,13 +44,11 @@ def write_outputs(
     """
     lesions = lesions_of(segmented)
     if lesions is not None:
-        write_lesions(
-            lesions,
-            case.scans[0],
-            lesion_files(case, output_dir),
-            told=sidecar_of(case, provenance),
-            brain_mm3=segmented.brain_volume_mm3,
-        )
+        files = lesion_files(case, output_dir)
+        told = sidecar_of(case, provenance)
+        brain_mm3 = segmented.brain_volume_mm3
+        write_lesions(lesions, case.scans[0], files, told=told, brain_mm3=brain_mm3)
+    write_alignment(case, provenance, output_dir)
     dseg = write_case(case, segmented, measures, provenance, output_dir, lesions=lesions)
     picture = derivative_path(case, suffix="dseg", extension=".png", folder="figures")
     draw_case(case, segmented, output_dir / picture, warnings=warnings)

@@ -2,23 +2,30 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_deepmrseg.errors import GeometryError
-from bids_deepmrseg.imaging.alignment import resample_onto
+from bids_deepmrseg.errors import GeometryError, InputDataError, OutputError
+from bids_deepmrseg.files import JsonValue, read_json, write_json
+from bids_deepmrseg.imaging.alignment import field_of_view, resample_onto
 from bids_deepmrseg.imaging.bias import correct_bias
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.imaging.nifti import Scan, read_scan
-from bids_deepmrseg.imaging.register import register_rigid
+from bids_deepmrseg.imaging.register import register_rigid, write_transform
 from bids_deepmrseg.imaging.registration import Registration
-from bids_deepmrseg.records import Case
+from bids_deepmrseg.records import Alignment, Case
+from bids_deepmrseg.settings import APP_NAME
 
 logger = logging.getLogger(__name__)
 
 Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+
+MIN_BRAIN_OVERLAP = 0.90  # MEASURE
+PROVENANCE_KEY = "DeepMRSeg"  # as in all sidecars of this program
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +42,39 @@ class Aligned:
         How each further scan was laid upon the first; empty where none was.
     doubts
         Sentences on what is unusual there.
+    seen
+        ``(I, J, K)``, what lies in the fields of view of all scans; ``None`` for all of it.
     """
 
     volumes: tuple[Field | None, ...]
     grid: Grid
     registrations: tuple[Registration, ...]
     doubts: tuple[str, ...]
+    seen: Mask | None = None
+
+    @property
+    def present(self) -> tuple[Field, ...]:
+        """The volumes that are there."""
+        return tuple(volume for volume in self.volumes if volume is not None)
+
+    def overlap(self, one: Mask, other: Mask) -> float:
+        """Dice of two masks on the grid, where all scans show anything; 0 where both are empty."""
+        if self.seen is not None:
+            one, other = one & self.seen, other & self.seen
+        n_both = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
+        return 2 * int(np.count_nonzero(one & other)) / n_both if n_both else 0.0
+
+
+class Told(Protocol):
+    """What the transform's sidecar tells of a case's provenance."""
+
+    @property
+    def code_version(self) -> str:
+        """Version of this package."""
+
+    @property
+    def registration(self) -> Alignment | None:
+        """How the second scan was laid upon the first, if it was."""
 
 
 def align(
@@ -53,7 +87,7 @@ def align(
     case
         Its first scan stays as it is.
     brain
-        ``(I, J, K)`` on the grid of the first scan, by which results are judged.
+        ``(I, J, K)`` on the grid of the first scan, by which brightness is evened.
     registration
         Whether to lay further scans upon the first by a rigid movement.
     bias_correction
@@ -66,14 +100,16 @@ def align(
     InputDataError
         If a scan cannot be read, or cannot be laid upon the first.
     """
-    first, *others = (read_scan(file) for file in case.scans)
+    first = read_scan(case.scans[0])
     registrations: list[Registration] = []
-    volumes = [first.data]
-    for scan, file in zip(others, case.scans[1:], strict=True):
+    volumes, seen = [first.data], np.ones(first.grid.shape, dtype=bool)
+    for file in case.scans[1:]:
+        scan = read_scan(file)
         if registration:
             found = register_rigid(first, scan)
             registrations.append(found)
             volumes.append(resample_onto(scan.data, scan.grid, first.grid, found.matrix))
+            seen &= field_of_view(scan.grid, first.grid, found.matrix)
         elif scan.grid.matches(first.grid):
             volumes.append(scan.data)
         else:
@@ -82,7 +118,153 @@ def align(
                 "align them first"
             )
     if bias_correction:
-        volumes = [correct_bias(Scan(volume, first.grid), brain)[0].data for volume in volumes]
+        volumes = [_evened(volume, first.grid, brain) for volume in volumes]
     absent = [None] * (len(case.task.channels) - len(volumes))
     doubts = tuple(one.doubt for one in registrations if one.doubt is not None)
-    return Aligned((*volumes, *absent), first.grid, tuple(registrations), doubts)
+    logger.info("%s: %d scans on one grid", case.name, len(volumes))
+    return Aligned((*volumes, *absent), first.grid, tuple(registrations), doubts, seen)
+
+
+def _evened(volume: Field, grid: Grid, brain: Mask) -> Field:
+    """A volume without slow changes of brightness."""
+    return correct_bias(Scan(volume, grid), brain)[0].data
+
+
+def recorded(case: Case, aligned: Aligned) -> Alignment | None:
+    """How the second scan was laid upon the first, as provenance keeps it."""
+    if not aligned.registrations:
+        return None
+    found = aligned.registrations[0]
+    fixed, moving = case.channels[:2]
+    return Alignment(
+        moving=moving,
+        fixed=fixed,
+        matrix=tuple(tuple(float(number) for number in row) for row in found.matrix),
+        start=found.start,
+        metric_before=found.metric_before,
+        metric_after=found.metric_after,
+        overlap_before=found.overlap_before,
+        overlap_after=found.overlap_after,
+        covered=found.covered,
+        moved_mm=found.moved_mm,
+        turned_deg=found.turned_deg,
+        doubt=found.doubt,
+    )
+
+
+def doubts_of_inputs(case: Case) -> tuple[str, ...]:
+    """What is to be said of channels without a scan."""
+    absent = " and ".join(case.task.channels[len(case.scans) :])
+    if not absent:
+        return ()
+    what = "lesions were" if case.task.lesions is not None else f"{case.task.name} was"
+    there = " and ".join(case.channels)
+    doubt = f"no {absent} scan: {what} looked for in the {there} alone, which is less accurate"
+    return (f"{doubt} (docs/accuracy.md)",)
+
+
+def doubts_of_overlap(case: Case, brain_overlap: float | None) -> tuple[str, ...]:
+    """What is to be said where the brains of two scans do not lie upon each other.
+
+    Parameters
+    ----------
+    case
+        Says which scans they are.
+    brain_overlap
+        Dice, 0 to 1; ``None`` where there is no second scan.
+    """
+    if brain_overlap is None or brain_overlap >= MIN_BRAIN_OVERLAP:
+        return ()
+    fixed, moving = case.channels[:2]
+    doubt = (
+        f"the brains found in the {fixed} and in the {moving} laid upon it overlap by a Dice of "
+        f"{brain_overlap:.2f} only: are both scans of one head, and is the registration right? "
+        "Look at the overlay"
+    )
+    return (doubt,)
+
+
+def write_alignment(case: Case, provenance: Told, output_dir: Path) -> Path | None:
+    """Write how the second scan was laid upon the first as an ITK transform, and its sidecar.
+
+    Parameters
+    ----------
+    case
+        Gives the name and the sources.
+    provenance
+        Tells the movement. Without one, what an earlier run wrote of it is taken away.
+    output_dir
+        The derivative dataset.
+
+    Returns
+    -------
+    Path or None
+        Such as ``sub-01/anat/sub-01_from-T1w_to-FLAIR_mode-image_xfm.txt``, relative to
+        ``output_dir``; ``None`` where nothing was moved.
+
+    Raises
+    ------
+    OutputError
+        If a file that this program did not write is in the way, or one cannot be written.
+    """
+    if len(case.task.channels) < 2:
+        return None
+    fixed, moving = case.task.channels[:2]
+    name = f"{case.stem}_from-{moving}_to-{fixed}_mode-image_xfm.txt"
+    folders = (f"{key}-{case.entity(key)}" for key in ("sub", "ses") if case.entity(key))
+    file = Path(*folders, "anat", name)
+    transform = output_dir / file
+    sidecar = transform.with_suffix(".json")
+    if provenance.registration is None:
+        _take_away(transform, sidecar)
+        return None
+    if (transform.exists() or sidecar.exists()) and not _is_ours(sidecar):
+        raise OutputError(
+            f"{transform} exists and was not written by {APP_NAME} (its sidecar does not say so); "
+            "it is left as it is: move it away, or choose another output folder"
+        )
+    write_json(sidecar, _sidecar(case, provenance.code_version, provenance.registration))
+    write_transform(np.array(provenance.registration.matrix), transform)
+    return file
+
+
+def _is_ours(sidecar: Path) -> bool:
+    """Whether a sidecar says that this program wrote it."""
+    return sidecar.is_file() and PROVENANCE_KEY in read_json(sidecar)
+
+
+def _take_away(transform: Path, sidecar: Path) -> None:
+    """Delete a movement that an earlier run found and that this one does not stand upon."""
+    if _is_ours(sidecar):
+        transform.unlink(missing_ok=True)
+        sidecar.unlink()
+
+
+def _sidecar(case: Case, version: str, found: Alignment) -> dict[str, JsonValue]:
+    """What is told of a transform."""
+    return {
+        "Description": f"Rigid movement that lays the {found.moving} upon the {found.fixed}, for "
+        "ITK, ANTs and 3D Slicer (antsApplyTransforms -t)",
+        "Sources": [_uri(case, scan) for scan in case.scans],
+        PROVENANCE_KEY: {
+            "Version": version,
+            "Task": case.task.name,
+            "StartedFrom": found.start,
+            "MutualInformationBefore": found.metric_before,
+            "MutualInformationAfter": found.metric_after,
+            "OverlapBefore": found.overlap_before,
+            "OverlapAfter": found.overlap_after,
+            "Covered": found.covered,
+            "MovedMm": found.moved_mm,
+            "TurnedDeg": found.turned_deg,
+            "Doubt": found.doubt,
+        },
+    }
+
+
+def _uri(case: Case, scan: Path) -> str:
+    """BIDS URI of a scan."""
+    try:
+        return f"bids:raw:{scan.relative_to(case.bids_dir).as_posix()}"
+    except ValueError as error:
+        raise InputDataError(f"{scan} does not lie in the dataset {case.bids_dir}") from error

@@ -20,6 +20,7 @@ DSEG = f"{STEM}_seg-spots_dseg"
 MASK = f"{STEM}_label-L_desc-spots_mask"
 EACH = f"{STEM}_seg-spots_desc-lesions_dseg"
 PROBSEG = f"{STEM}_seg-spots_probseg"
+MOVED = "sub-01_ses-1_run-2_from-T1w_to-FLAIR_mode-image_xfm"
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def test_every_file_of_lesions_has_its_name(raw: Path, tmp_path: Path) -> None:
         *(f"{DSEG}{ending}" for ending in (".nii.gz", ".json", ".tsv")),
         *(f"{EACH}{ending}" for ending in (".nii.gz", ".json", ".tsv")),
         *(f"{name}{ending}" for name in (MASK, PROBSEG) for ending in (".nii.gz", ".json")),
+        *(f"{MOVED}{ending}" for ending in (".txt", ".json")),
     }
     assert (tmp_path / "out" / "sub-01" / "figures" / f"{DSEG}.png").is_file()
 
@@ -106,6 +108,7 @@ def test_without_a_t1w_nothing_of_one_is_told(raw: Path, tmp_path: Path) -> None
     assert sidecar["DeepMRSeg"]["Registration"] is None
     assert sidecar["DeepMRSeg"]["BrainOverlap"] is None
     assert read_tsv(dseg.with_name(f"{DSEG}.tsv"))[1][0]["inputs"] == "FLAIR"
+    assert not list(dseg.parent.glob("*_xfm.*"))
 
 
 def test_a_scan_without_lesions_has_empty_maps_a_row_of_zeros_and_a_picture(
@@ -188,13 +191,14 @@ def test_the_group_table_has_one_row_per_scan_with_count_volume_and_inputs(tmp_p
     wanted = ("source", "total_mm3", "spot_per_brain", "n_lesions", "lesion_threshold", "inputs")
     fraction = f"{1100 / BRAIN_MM3:.8f}"
     told = [tuple(row[name] for name in wanted) for row in rows]
+    found = ("1100.000", fraction, "2", "0.5")
     assert told == [
         (bids_path(name).as_posix(), *cells)
         for name, *cells in (
-            (f"sub-01_ses-1_run-1_{FLAIR[-12:]}", "1100.000", fraction, "2", "0.5", "FLAIR+T1w"),
-            (f"sub-01_ses-1_run-2_{FLAIR[-12:]}", "1100.000", fraction, "2", "0.5", "FLAIR+T1w"),
-            ("sub-01_ses-2_FLAIR.nii", "1100.000", fraction, "2", "0.5", "FLAIR"),
-            (f"sub-02_acq-thick_{FLAIR[-12:]}", "0.000", "0.00000000", "0", "0.5", "FLAIR+T1w"),
+            ("sub-01_ses-1_run-1_FLAIR.nii.gz", *found, "FLAIR+T1w"),
+            ("sub-01_ses-1_run-2_FLAIR.nii.gz", *found, "FLAIR+T1w"),
+            ("sub-01_ses-2_FLAIR.nii", *found, "FLAIR"),
+            ("sub-02_acq-thick_FLAIR.nii.gz", "0.000", "0.00000000", "0", "0.5", "FLAIR+T1w"),
         )
     ]
     assert tuple(read_json(out / "group_spots.json")) == columns
