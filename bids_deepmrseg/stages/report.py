@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 N_COLUMNS = 7
 INCHES_PER_TILE = 2.6
 INCHES_OF_TEXT = 1.5  # heading, titles of tiles and legend
+MM3_PER_ML = 1000.0
 N_WARNINGS = 3
 LONGEST_WARNING = 160  # characters
 WARNING_COLOR = "#FFB000"
@@ -110,7 +111,9 @@ def draw_case(
     Lesions are drawn as outlines in the whole head, in up to 21 of the slices that were acquired
     and hold any, each once; without lesions, slices are spread over the head.
     """
-    figure = _draw(_view(case, segmented), case, warnings)
+    heading = [case.name, CAPTION, *_totals(segmented), *_shown(warnings)]
+    color = WARNING_COLOR if warnings else "white"
+    figure = _draw(_view(case, segmented), case.task, "\n".join(heading), color)
     partial = partial_name(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -189,9 +192,9 @@ def _whole(shape: tuple[int, ...]) -> Crop:
     return Crop((n_i, n_j, n_k), (0, 0, 0), (n_i, n_j, n_k))
 
 
-def _draw(view: View, case: Case, warnings: Sequence[str]) -> Figure:
+def _draw(view: View, task: Task, heading: str, color: str) -> Figure:
     """A figure with rows of slices and the names of the structures below."""
-    rows = _rows(view, case.task)
+    rows = _rows(view, task)
     heights = [_aspect(view, row.plane) for row in rows]
     size = (N_COLUMNS * INCHES_PER_TILE, sum(heights) * INCHES_PER_TILE + INCHES_OF_TEXT)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
@@ -201,11 +204,10 @@ def _draw(view: View, case: Case, warnings: Sequence[str]) -> Figure:
         tile.set_axis_off()  # the last row of slices may not fill the figure's width
     for row, drawn in zip(rows, tiles, strict=True):
         for tile, index in zip(drawn, row.indices, strict=False):
-            _draw_slice(tile, view, row.plane, index, case.task)
-    heading = "\n".join([case.name, CAPTION, *_shown(warnings)])
-    figure.suptitle(heading, color=WARNING_COLOR if warnings else "white", fontsize=11)
+            _draw_slice(tile, view, row.plane, index, task)
+    figure.suptitle(heading, color=color, fontsize=11)
     figure.legend(
-        handles=[Patch(color=label.color, label=label.name) for label in case.task.labels],
+        handles=[Patch(color=label.color, label=label.name) for label in task.labels],
         loc="outside lower center",
         ncols=N_COLUMNS,
         fontsize=8,
@@ -228,6 +230,18 @@ def _rows(view: View, task: Task) -> list[Row]:
         starts = range(0, len(indices), N_COLUMNS)
         rows += [Row(plane, indices[start : start + N_COLUMNS]) for start in starts]
     return rows
+
+
+def _totals(segmented: Segmented) -> list[str]:
+    """Volume of all lesions and the rule that found them; nothing of tasks that find none."""
+    if segmented.lesion_map is None:
+        return []
+    rule = segmented.lesion_map.rule
+    volume_ml = np.count_nonzero(segmented.dseg) * segmented.grid.voxel_volume_mm3 / MM3_PER_ML
+    counted = (
+        f"probability {rule.threshold:g} or more, in pieces of {rule.smallest_mm3:g} mm3 or more"
+    )
+    return [f"{volume_ml:.2f} ml of lesions: {counted}"]
 
 
 def _shown(warnings: Sequence[str]) -> list[str]:
