@@ -127,12 +127,12 @@ def draw_case(
 
 
 def _view(case: Case, segmented: Segmented) -> View:
-    """The scan and its labels, turned to RAS+ and cut to the structures."""
+    """The scan and its labels, turned to RAS+ and cut to the structures, or the head."""
     scan = read_scan(case.scans[0])
     grey, turn = to_ras(scan.data, scan.grid)
     dseg, _ = to_ras(segmented.dseg, segmented.grid)
     if case.task.lesions is not None:
-        crop = _around_head(grey)
+        crop = _around_head(grey, dseg)
     elif case.task.brain is not None:
         crop = _whole(dseg.shape)
     else:
@@ -162,13 +162,14 @@ def _crop(dseg: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float])
     return Crop(tight.full, (i0, j0, k0), (i1, j1, k1))
 
 
-def _around_head(grey: npt.NDArray[np.generic]) -> Crop:
-    """The slices across each axis that show more than air and its ghosts; at least one is left."""
+def _around_head(grey: npt.NDArray[np.generic], dseg: npt.NDArray[np.generic]) -> Crop:
+    """The slices across each axis that show more than air and its ghosts, or hold a label."""
     brighter = np.asarray(grey) > BACKGROUND_PART * float(np.percentile(grey, BRIGHTEST_PERCENTILE))
     bounds = []
     for axis in range(3):
-        counts = brighter.sum(axis=tuple(a for a in range(3) if a != axis))
-        filled = np.flatnonzero(counts >= FULL_PART * counts.max())
+        others = tuple(a for a in range(3) if a != axis)
+        counts = brighter.sum(axis=others)
+        filled = np.flatnonzero((counts >= FULL_PART * counts.max()) | dseg.any(axis=others))
         bounds.append((int(filled[0]), int(filled[-1]) + 1))
     (i0, i1), (j0, j1), (k0, k1) = bounds
     return Crop(_whole(brighter.shape).full, (i0, j0, k0), (i1, j1, k1))
@@ -179,7 +180,7 @@ def _shades(cut: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.float32]
     darkest, brightest = np.percentile(cut, (1, BRIGHTEST_PERCENTILE))
     if task.lesions is not None:
         core = cut[tuple(slice(n // 4, n - n // 4) for n in cut.shape)]
-        seen = core[core > BACKGROUND_PART * brightest]
+        seen = core[core > BACKGROUND_PART * np.percentile(core, BRIGHTEST_PERCENTILE)]
         white = WHITE_OVER_TISSUE * float(np.median(seen)) if seen.size else brightest
         brightest = min(brightest, white)
     scaled = (cut - darkest) / max(brightest - darkest, 1e-6)
