@@ -63,9 +63,15 @@ class Case:
         return "_".join(f"{key}-{value}" for key, value in self.entities)
 
     @property
+    def suffix(self) -> str:
+        """What the first scan is, by its name: ``FLAIR`` where a brain is looked for in one."""
+        name = self.scans[0].name.partition(".")[0]
+        return name.rpartition("_")[2] if name.startswith(f"{self.stem}_") else self.task.space
+
+    @property
     def name(self) -> str:
         """What logs call this case, such as ``sub-01_run-1_T1w deepbrain``."""
-        return f"{self.stem}_{self.task.space} {self.task.name}"
+        return f"{self.stem}_{self.suffix} {self.task.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

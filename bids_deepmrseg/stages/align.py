@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-MIN_BRAIN_OVERLAP = 0.90  # MEASURE
+MIN_BRAIN_OVERLAP = 0.90  # docs/decisions/0014: 0.94 to 0.97 where scans lie rightly
 PROVENANCE_KEY = "DeepMRSeg"  # as in all sidecars of this program
 
 
@@ -178,8 +178,8 @@ def doubts_of_overlap(case: Case, brain_overlap: float | None) -> tuple[str, ...
     fixed, moving = case.channels[:2]
     doubt = (
         f"the brains found in the {fixed} and in the {moving} laid upon it overlap by a Dice of "
-        f"{brain_overlap:.2f} only: are both scans of one head, and is the registration right? "
-        "Look at the overlay"
+        f"{brain_overlap:.2f} only: they are not of one head, do not lie upon each other, or one "
+        "brain was not found whole; look at the picture"
     )
     return (doubt,)
 
