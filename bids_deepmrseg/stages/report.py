@@ -162,9 +162,9 @@ def _crop(dseg: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float])
     return Crop(tight.full, (i0, j0, k0), (i1, j1, k1))
 
 
-def _around_head(grey: npt.NDArray[np.generic], dseg: npt.NDArray[np.generic]) -> Crop:
+def _around_head(grey: npt.NDArray[np.float32], dseg: npt.NDArray[np.uint16]) -> Crop:
     """The slices across each axis that show more than air and its ghosts, or hold a label."""
-    brighter = np.asarray(grey) > BACKGROUND_PART * float(np.percentile(grey, BRIGHTEST_PERCENTILE))
+    brighter = grey > BACKGROUND_PART * float(np.percentile(grey, BRIGHTEST_PERCENTILE))
     bounds = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
@@ -184,7 +184,8 @@ def _shades(cut: npt.NDArray[np.float32], task: Task) -> npt.NDArray[np.float32]
         white = WHITE_OVER_TISSUE * float(np.median(seen)) if seen.size else brightest
         brightest = min(brightest, white)
     scaled = (cut - darkest) / max(brightest - darkest, 1e-6)
-    return scaled.clip(0, 1).astype(np.float32)
+    shades: npt.NDArray[np.float32] = scaled.clip(0, 1).astype(np.float32)
+    return shades
 
 
 def _whole(shape: tuple[int, ...]) -> Crop:
