@@ -12,7 +12,7 @@ TEST_OPTIONS ?= -n 2 --dist loadfile
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo    run all T1w tasks on one scan, and say where tables and pictures are"
+	@echo "make demo    run all tasks on one T1w and one simulated FLAIR; say where tables and pictures are"
 	@echo "make test    run the tests            (TEST_OPTIONS='-m \"not slow\"' and the like)"
 	@echo "make lint    check style and format"
 	@echo "make types   check types"

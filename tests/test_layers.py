@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"tasks", "settings", "files", "imaging"}),
     frozenset({"records", "network", "taskfiles"}),
-    frozenset({"selection"}),
+    frozenset({"selection", "derivatives"}),
     frozenset({"stages"}),
     frozenset({"pipeline", "evaluation"}),
     frozenset({"training"}),

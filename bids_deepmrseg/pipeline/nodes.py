@@ -24,12 +24,11 @@ from bids_deepmrseg.pipeline.handoff import (
     save_measures,
     save_provenance,
 )
+from bids_deepmrseg.pipeline.outputs import write_outputs
 from bids_deepmrseg.pipeline.segmenting import LocatorFiles, SegmentRequest, segment_case
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.measure import measure
 from bids_deepmrseg.stages.quality import doubts_of_quality, judge, read_calibration
-from bids_deepmrseg.stages.report import draw_case
-from bids_deepmrseg.stages.write import derivative_path, write_case
 from bids_deepmrseg.taskfiles import read_task
 
 
@@ -174,7 +173,9 @@ class MeasureCase(_CaseInterface):
         segmented = load_segmented(Path(self.inputs.segmented_file))
         measures = measure(segmented, case.task)
         calibration = read_calibration(Path(self.inputs.task_file).parent)
-        save_measures(judge(measures, segmented.certainties, calibration), measures_file)
+        may_be_none = case.task.lesions is not None
+        judged = judge(measures, segmented.certainties, calibration, may_be_none=may_be_none)
+        save_measures(judged, measures_file)
         return {"measures_file": str(measures_file)}
 
 
@@ -190,7 +191,7 @@ class _WriteOutputSpec(TraitedSpec):
 
 
 class WriteCase(_CaseInterface):
-    """Stages 6 and 7: ``write_case`` and ``draw_case``.
+    """Stages 6 and 7: :func:`bids_deepmrseg.pipeline.outputs.write_outputs`.
 
     It runs each time, for nobody but the output folder itself knows whether what was written to
     it is still there.
@@ -209,7 +210,5 @@ class WriteCase(_CaseInterface):
         quality = doubts_of_quality(measures, case.task, calibration, provenance.model_sha256)
         for doubt in (*provenance.doubts, *quality):
             note.doubt(doubt)
-        dseg = write_case(case, segmented, measures, provenance, output_dir)
-        picture = derivative_path(case, suffix="dseg", extension=".png", folder="figures")
-        draw_case(case, segmented, output_dir / picture, warnings=quality)
+        dseg = write_outputs(case, segmented, measures, provenance, output_dir, warnings=quality)
         return {"dseg": dseg.as_posix()}

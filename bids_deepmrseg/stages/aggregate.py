@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bids_deepmrseg.derivatives import PROVENANCE_KEY
 from bids_deepmrseg.errors import InputDataError, NothingToDoError
 from bids_deepmrseg.files import ABSENT, JsonValue, read_json, read_tsv, write_json, write_tsv
 
 logger = logging.getLogger(__name__)
 
 COLUMNS_FILE = Path(__file__).parents[1] / "data" / "group_columns.json"
-PROVENANCE_KEY = "DeepMRSeg"
 URI_PREFIX = "bids:raw:"
 PER_BRAIN = "_per_brain"
 
@@ -28,6 +28,14 @@ WIDE_COLUMNS = (
     "mean_probability",
     "total_mm3",
     "brain_mm3",
+)
+LESION_COLUMNS = (
+    "n_lesions",
+    "lesion_threshold",
+    "min_lesion_mm3",
+    "n_removed",
+    "removed_mm3",
+    "inputs",
 )
 WIDE_LAST = ("model_sha256", "code_version")
 LONG_COLUMNS = (
@@ -232,8 +240,13 @@ def _outcome(row: Mapping[str, str], file: Path) -> Entry:
 
 
 def _results(output_dir: Path) -> Iterator[Entry]:
-    """Every label map of this program that is there with its table and its sidecar."""
+    """Every label map of this program that is there with its table and its sidecar.
+
+    Those with a ``desc`` tell a result in another way, such as every lesion by its number.
+    """
     for sidecar in sorted(output_dir.glob("sub-*/**/anat/*_dseg.json")):
+        if "_desc-" in sidecar.name:
+            continue
         table, image = (sidecar.with_suffix(ending) for ending in (".tsv", ".nii.gz"))
         description = read_json(sidecar)
         provenance = description.get(PROVENANCE_KEY)
@@ -275,7 +288,8 @@ def _write_wide(output_dir: Path, task: str, entries: list[Entry]) -> Path:
     found = [one for entry in entries for one in entry.structures]
     names = {_column(one): one["name"] for one in found if not _is_brain(one)}
     parts = {slug(one["name"], PER_BRAIN): one["name"] for one in found if _is_divided(one)}
-    columns = (*WIDE_COLUMNS, *names, *parts, *WIDE_LAST)
+    of_lesions = LESION_COLUMNS if any("n_lesions" in one for one in found) else ()
+    columns = (*WIDE_COLUMNS, *names, *parts, *of_lesions, *WIDE_LAST)
     file = output_dir / f"group_{task}.tsv"
     write_tsv(file, columns, [_wide_row(entry) for entry in entries])
     volumes: dict[str, JsonValue] = {
@@ -302,6 +316,7 @@ def _wide_row(entry: Entry) -> dict[str, str]:
         for one in entry.structures
         if _is_divided(one)
     }
+    row |= {column: entry.structures[0].get(column, ABSENT) for column in LESION_COLUMNS}
     row["brain_mm3"] = entry.brain_mm3
     row["n_touching_edge"] = str(_count(entry, "touches_edge", "true"))
     row["n_outside_adult_range"] = str(_count(entry, "in_adult_range", "false"))

@@ -156,6 +156,8 @@ def judge(
     measures: tuple[StructureMeasures, ...],
     certainties: tuple[Certainty, ...],
     calibration: Calibration | None,
+    *,
+    may_be_none: bool = False,
 ) -> tuple[StructureMeasures, ...]:
     """Tell how good each structure is likely to be, and flag what should be looked at.
 
@@ -167,6 +169,8 @@ def judge(
         What the networks said of them.
     calibration
         Of the model; ``None`` where it has none.
+    may_be_none
+        Whether heads without the structure are nothing unusual, as without lesions.
 
     Returns
     -------
@@ -183,7 +187,7 @@ def judge(
         told = replace(told, asymmetry=asymmetry(one.label, volumes))
         if calibration is not None and expected is not None:
             told = _with_prediction(told, certainty, calibration.weights, expected)
-        judged.append(replace(told, flags=tuple(_flags(told, expected))))
+        judged.append(replace(told, flags=tuple(_flags(told, expected, may_be_none=may_be_none))))
     return tuple(judged)
 
 
@@ -233,9 +237,11 @@ def asymmetry(label: Label, volumes: dict[int, float]) -> float:
     return 2 * (left - right) / (left + right) if left + right else math.nan
 
 
-def _flags(one: StructureMeasures, expected: Expected | None) -> Iterator[str]:
+def _flags(
+    one: StructureMeasures, expected: Expected | None, *, may_be_none: bool
+) -> Iterator[str]:
     """Sentences on why a structure should be looked at."""
-    if not one.n_voxels:
+    if not one.n_voxels and not may_be_none:
         yield "nothing was found"
     if expected is not None:
         yield from _flags_of_calibration(one, expected)

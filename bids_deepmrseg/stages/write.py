@@ -2,27 +2,44 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bids_deepmrseg.derivatives import (
+    NIFTI_GZ,
+    PROVENANCE_KEY,
+    check_ours,
+    derivative_path,
+    lesion_details,
+    raw_uri,
+)
 from bids_deepmrseg.errors import InputDataError, OutputError
 from bids_deepmrseg.files import ABSENT, JsonValue, read_json, write_json, write_tsv
+from bids_deepmrseg.imaging.lesions import Lesions
 from bids_deepmrseg.imaging.nifti import read_label_map, write_like
 from bids_deepmrseg.records import Alignment, Case, Segmented, StructureMeasures
 from bids_deepmrseg.settings import APP_NAME
 from bids_deepmrseg.tasks import Task
 
+__all__ = (
+    "NIFTI_GZ",
+    "Provenance",
+    "UsedModel",
+    "check_written",
+    "derivative_path",
+    "sidecar_of",
+    "write_case",
+)
+
 logger = logging.getLogger(__name__)
 
-COLUMNS_FILE = Path(__file__).parents[1] / "data" / "dseg_columns.json"
-PROVENANCE_KEY = "DeepMRSeg"  # sidecars without this key were not written by this program
-NIFTI_GZ = ".nii.gz"
+DATA = Path(__file__).parents[1] / "data"
+COLUMNS_FILE = DATA / "dseg_columns.json"
+LESION_COLUMNS_FILE = DATA / "dseg_lesion_columns.json"  # further ones, of tasks that find lesions
 BRAIN_LABEL = "brain"
-
-# Where BIDS puts the entities that derivatives add, and the few of raw names that come later.
-ENTITIES_AFTER_SPACE = ("split", "recording", "chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,47 +108,25 @@ class Provenance:
     brain_overlap: float | None = None
 
 
-def derivative_path(
-    case: Case, *, suffix: str, extension: str, label: str | None = None, folder: str = "anat"
-) -> Path:
-    """Where a file of a case belongs, relative to the output folder.
-
-    Parameters
-    ----------
-    case
-        Its source entities are all kept, so that no two scans can share a name.
-    suffix, extension
-        Such as ``dseg`` and ``.nii.gz``.
-    label
-        Value of the ``label`` entity, for masks; ``desc`` then names the task.
-    folder
-        ``anat``, or ``figures``, which lies directly in the subject's folder.
-
-    Returns
-    -------
-    Path
-        Such as ``sub-01/ses-2/anat/sub-01_ses-2_run-1_space-T1w_seg-deepbrain_dseg.nii.gz``.
-    """
-    early = [pair for pair in case.entities if pair[0] not in ENTITIES_AFTER_SPACE]
-    late = [pair for pair in case.entities if pair[0] in ENTITIES_AFTER_SPACE]
-    named = [("seg", case.task.name)]
-    if label is not None:  # BIDS has no masks with both seg and label
-        named = [("label", label), ("desc", case.task.name)]
-    entities = [*early, ("space", case.task.space), *late, *named]
-    stem = "_".join(f"{key}-{value}" for key, value in entities)
-    levels = ("sub", "ses") if folder == "anat" else ("sub",)
-    folders = (f"{key}-{case.entity(key)}" for key in levels if case.entity(key))
-    return Path(*folders, folder, f"{stem}_{suffix}{extension}")
-
-
 def write_case(
     case: Case,
     segmented: Segmented,
     measures: tuple[StructureMeasures, ...],
     provenance: Provenance,
     output_dir: Path,
+    *,
+    lesions: Lesions | None = None,
 ) -> Path:
     """Write label map, table and sidecar of a case; probabilities and a brain mask if it has any.
+
+    Parameters
+    ----------
+    case, segmented, measures, provenance
+        What was segmented, the answer, how large it is, and what made it.
+    output_dir
+        The derivative dataset.
+    lesions
+        Those of the answer, for tasks that find lesions: their number and rule are told.
 
     Returns
     -------
@@ -148,15 +143,24 @@ def write_case(
     _check_values(case.task, segmented, measures)
     dseg = derivative_path(case, suffix="dseg", extension=NIFTI_GZ)
     _check_ours(output_dir, case, "dseg", (".tsv", NIFTI_GZ))
-    if segmented.probabilities is not None:
-        _write_probabilities(case, segmented, provenance, output_dir)
-    if case.task.brain is not None:
-        _write_brain_mask(case, segmented, provenance, output_dir)
-    sidecar = _sidecar(case, provenance, f"{case.task.description}: label map and volumes")
+    told = sidecar_of(case, provenance)
     columns = read_json(COLUMNS_FILE)
-    write_json(_sibling(output_dir, case, "dseg", ".json"), {**sidecar, "Manual": False, **columns})
+    cells: dict[str, str] = {}
+    if lesions is not None:
+        brain_mm3 = segmented.brain_volume_mm3
+        told = {**told, "Lesions": lesion_details(lesions, brain_mm3=brain_mm3)}
+        columns = {**columns, **read_json(LESION_COLUMNS_FILE)}
+        cells = _lesion_cells(lesions, inputs_of(case, provenance))
+    if segmented.probabilities is not None:
+        _write_probabilities(case, segmented, told, output_dir)
+    if case.task.brain is not None:
+        _write_brain_mask(case, segmented, told, output_dir)
+    described = _described(told, f"{case.task.description}: label map and volumes")
+    write_json(
+        _sibling(output_dir, case, "dseg", ".json"), {**described, "Manual": False, **columns}
+    )
     rows = [
-        _row(one) | _brain_cells(one, segmented.brain_volume_mm3) | _quality_cells(one)
+        _row(one) | _brain_cells(one, segmented.brain_volume_mm3) | _quality_cells(one) | cells
         for one in measures
     ]
     write_tsv(_sibling(output_dir, case, "dseg", ".tsv"), tuple(columns), rows)
@@ -204,52 +208,49 @@ def _check_values(
 def _check_ours(output_dir: Path, case: Case, suffix: str, extensions: tuple[str, ...]) -> None:
     """Refuse to replace files whose sidecar does not say that this program wrote them."""
     files = tuple(_sibling(output_dir, case, suffix, extension) for extension in extensions)
-    _check_files_ours(_sibling(output_dir, case, suffix, ".json"), files)
+    check_ours(_sibling(output_dir, case, suffix, ".json"), files)
 
 
-def _check_files_ours(sidecar: Path, files: tuple[Path, ...]) -> None:
-    """As :func:`_check_ours`, of one sidecar and what it belongs to."""
-    there = [file for file in (sidecar, *files) if file.exists() or file.is_symlink()]
-    if there and not (sidecar.is_file() and PROVENANCE_KEY in read_json(sidecar)):
-        raise OutputError(
-            f"{there[0]} exists and was not written by {APP_NAME} (its sidecar does not say so); "
-            "it is left as it is: move it away, or choose another output folder"
-        )
+def inputs_of(case: Case, provenance: Provenance) -> tuple[str, ...]:
+    """Suffixes of the scans that were looked at; work folders of earlier versions tell none."""
+    return provenance.inputs or case.channels
 
 
-def _uri(case: Case, scan: Path) -> str:
-    """BIDS URI of a scan."""
-    try:
-        return f"bids:raw:{scan.relative_to(case.bids_dir).as_posix()}"
-    except ValueError as error:
-        raise InputDataError(f"{scan} does not lie in the dataset {case.bids_dir}") from error
-
-
-def _sidecar(case: Case, provenance: Provenance, description: str) -> dict[str, JsonValue]:
-    """What every image of a case says of itself."""
-    sources = [_uri(case, scan) for scan in case.scans]
+def sidecar_of(case: Case, provenance: Provenance) -> dict[str, JsonValue]:
+    """What every image of a case says of itself, but for its description."""
+    sources = [raw_uri(case, scan) for scan in case.scans]
+    brain = provenance.brain_measured_by
+    aligned = provenance.registration
     return {
-        "Description": description,
         "Sources": sources,
         "SpatialReference": sources[0],
         PROVENANCE_KEY: {
             "Version": provenance.code_version,
             "Task": case.task.name,
             "Labels": case.task.atlas,
+            "Inputs": list(inputs_of(case, provenance)),
             "ModelSHA256": provenance.model_sha256,
             "ModelTrainingData": provenance.training_data,
             "ModelLicense": provenance.license,
             "ModelAttribution": provenance.attribution,
             "Preprocessing": provenance.preprocessing,
+            "Registration": None if aligned is None else _registration(aligned),
+            "BrainOverlap": _rounded(provenance.brain_overlap),
+            "BiasCorrected": provenance.bias_corrected,
             "TorchVersion": provenance.torch_version,
             "Device": provenance.device,
             "Fast": provenance.fast,
             "IslandsRemovedVoxels": provenance.n_islands_removed_voxels,
             "LocatedBy": [_model(used) for used in provenance.located_by],
-            "BrainMeasuredBy": _model(brain) if (brain := provenance.brain_measured_by) else None,
+            "BrainMeasuredBy": None if brain is None else {**_model(brain), "Scan": sources[0]},
             "Doubts": list(provenance.doubts),
         },
     }
+
+
+def _described(told: Mapping[str, JsonValue], description: str) -> dict[str, JsonValue]:
+    """A sidecar that begins with what the image shows."""
+    return {"Description": description, **told}
 
 
 def _model(used: UsedModel) -> dict[str, JsonValue]:
@@ -257,34 +258,60 @@ def _model(used: UsedModel) -> dict[str, JsonValue]:
     return {"Task": used.task, "ModelSHA256": used.model_sha256}
 
 
+def _registration(aligned: Alignment) -> dict[str, JsonValue]:
+    """How a scan was laid upon the first one, and how well."""
+    return {
+        "Moving": aligned.moving,
+        "Fixed": aligned.fixed,
+        "FixedToMovingMm": [list(row) for row in aligned.matrix],
+        "StartedFrom": aligned.start,
+        "MutualInformationBefore": _rounded(aligned.metric_before),
+        "MutualInformationAfter": _rounded(aligned.metric_after),
+        "OverlapBefore": _rounded(aligned.overlap_before),
+        "OverlapAfter": _rounded(aligned.overlap_after),
+        "Covered": _rounded(aligned.covered),
+        "MovedMm": _rounded(aligned.moved_mm),
+        "TurnedDeg": _rounded(aligned.turned_deg),
+        "Doubt": aligned.doubt,
+    }
+
+
+def _rounded(figure: float | None) -> float | None:
+    """A figure with four decimals; JSON knows no other than finite ones."""
+    return None if figure is None or not math.isfinite(figure) else round(figure, 4)
+
+
 def _write_brain_mask(
-    case: Case, segmented: Segmented, provenance: Provenance, output_dir: Path
+    case: Case, segmented: Segmented, told: Mapping[str, JsonValue], output_dir: Path
 ) -> None:
     """Write the brain as a mask of its own, under the name by which BIDS readers look for one."""
     mask, sidecar = (
         output_dir / derivative_path(case, suffix="mask", extension=ending, label=BRAIN_LABEL)
         for ending in (NIFTI_GZ, ".json")
     )
-    _check_files_ours(sidecar, (mask,))
-    told = _sidecar(case, provenance, "The brain: 1 where it is, 0 elsewhere")
-    write_json(sidecar, {**told, "Type": "Brain"})
+    check_ours(sidecar, (mask,))
+    described = _described(told, "The brain: 1 where it is, 0 elsewhere")
+    write_json(sidecar, {**described, "Type": "Brain"})
     inside = (segmented.dseg == case.task.brain).astype(np.uint8)
     write_like(case.scans[0], inside, mask, description=f"{APP_NAME} {case.task.name}")
 
 
 def _write_probabilities(
-    case: Case, segmented: Segmented, provenance: Provenance, output_dir: Path
+    case: Case, segmented: Segmented, told: Mapping[str, JsonValue], output_dir: Path
 ) -> None:
-    """Write one volume of probabilities per structure, background left out."""
+    """Write one volume of probabilities per structure, background left out; of lesions the map."""
     if segmented.probabilities is None:
         return
     _check_ours(output_dir, case, "probseg", (NIFTI_GZ,))
-    sidecar = _sidecar(case, provenance, f"{case.task.description}: probability of each structure")
+    described = _described(told, f"{case.task.description}: probability of each structure")
     names = [label.abbreviation for label in case.task.labels]
-    write_json(_sibling(output_dir, case, "probseg", ".json"), {**sidecar, "LabelMap": names})
+    write_json(_sibling(output_dir, case, "probseg", ".json"), {**described, "LabelMap": names})
+    maps = np.moveaxis(segmented.probabilities[1:], 0, -1)
+    if segmented.lesion_map is not None:
+        maps = segmented.lesion_map.probability
     write_like(
         case.scans[0],
-        np.moveaxis(segmented.probabilities[1:], 0, -1).astype(np.float32),
+        maps.astype(np.float32),
         _sibling(output_dir, case, "probseg", NIFTI_GZ),
         description=f"{APP_NAME} {case.task.name}",
     )
@@ -314,6 +341,18 @@ def _brain_cells(one: StructureMeasures, brain_mm3: float | None) -> dict[str, s
     return {
         "brain_mm3": ABSENT if brain_mm3 is None else f"{brain_mm3:.3f}",
         "fraction_of_brain": ABSENT if fraction is None else f"{fraction:.8f}",
+    }
+
+
+def _lesion_cells(lesions: Lesions, inputs: tuple[str, ...]) -> dict[str, str]:
+    """What the lesions of a scan are together, and by which rule, as cells of the table."""
+    return {
+        "n_lesions": str(len(lesions.lesions)),
+        "lesion_threshold": f"{lesions.rule.threshold:g}",
+        "min_lesion_mm3": f"{lesions.rule.smallest_mm3:g}",
+        "n_removed": str(lesions.n_removed),
+        "removed_mm3": f"{lesions.removed_mm3:.3f}",
+        "inputs": "+".join(inputs),
     }
 
 

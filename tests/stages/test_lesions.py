@@ -9,18 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bids_deepmrseg.derivatives import LesionFiles, lesion_details
 from bids_deepmrseg.errors import GeometryError, OutputError
 from bids_deepmrseg.files import JsonValue, read_json, read_tsv
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.imaging.lesions import LesionRule, Lesions, find_lesions
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.stages.describe import write_dataset_files
-from bids_deepmrseg.stages.lesions import (
-    LesionFiles,
-    lesion_details,
-    lesion_rows,
-    write_lesions,
-)
+from bids_deepmrseg.stages.lesions import lesion_rows, write_lesions
 from tests.makers import bids_path, make_dataset, open_nifti
 
 SCAN = "sub-01_ses-1_FLAIR.nii.gz"

@@ -129,6 +129,12 @@ def test_without_calibration_only_the_scan_itself_is_judged() -> None:
     assert left.agreement == 0.95
 
 
+def test_finding_nothing_is_a_flag_but_for_what_may_be_absent() -> None:
+    empty = measured((0.0, 2.0, 2.0))
+    assert judge(empty, (), None)[0].flags == ("nothing was found",)
+    assert judge(empty, (), None, may_be_none=True)[0].flags == ()
+
+
 def test_sides_are_told_by_names_and_asymmetry_points_left() -> None:
     assert asymmetry(LEFT, {1: 3.0, 2: 1.0}) == asymmetry(RIGHT, {1: 3.0, 2: 1.0}) == 1.0
     assert math.isnan(asymmetry(MIDDLE, {7: 1.0}))

@@ -56,37 +56,6 @@ def make_written(
     return case, segmented, folder / "out" / dseg
 
 
-@pytest.mark.parametrize(
-    ("scan", "expected"),
-    [
-        ("sub-01_T1w.nii.gz", "sub-01/anat/sub-01_space-T1w_seg-tiny_dseg.nii.gz"),
-        (
-            "sub-01_ses-2_acq-mp_run-1_T1w.nii",
-            "sub-01/ses-2/anat/sub-01_ses-2_acq-mp_run-1_space-T1w_seg-tiny_dseg.nii.gz",
-        ),
-        (
-            "sub-01_echo-1_part-mag_chunk-3_T1w.nii",
-            "sub-01/anat/sub-01_echo-1_part-mag_space-T1w_chunk-3_seg-tiny_dseg.nii.gz",
-        ),
-    ],
-)
-def test_a_path_keeps_every_entity_of_its_source(tmp_path: Path, scan: str, expected: str) -> None:
-    path = derivative_path(make_case(tmp_path, scan), suffix="dseg", extension=".nii.gz")
-    assert path == Path(expected)
-
-
-def test_a_picture_lies_in_the_figures_of_the_subject(tmp_path: Path) -> None:
-    case = make_case(tmp_path, "sub-01_ses-2_T1w.nii.gz")
-    path = derivative_path(case, suffix="dseg", extension=".png", folder="figures")
-    assert path == Path("sub-01/figures/sub-01_ses-2_space-T1w_seg-tiny_dseg.png")
-
-
-def test_a_mask_names_its_label_and_its_task(tmp_path: Path) -> None:
-    case = make_case(tmp_path, "sub-01_T1w.nii.gz")
-    path = derivative_path(case, suffix="mask", extension=".nii.gz", label="L")
-    assert path.name == "sub-01_space-T1w_label-L_desc-tiny_mask.nii.gz"
-
-
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
 def test_a_label_map_has_shape_and_transforms_of_its_scan(
@@ -160,7 +129,11 @@ def test_the_sidecar_tells_every_model_that_was_built_on(tmp_path: Path) -> None
         {"Task": "part", "ModelSHA256": "cd"},
         {"Task": "whole", "ModelSHA256": "ef"},
     ]
-    assert told["BrainMeasuredBy"] == {"Task": "whole", "ModelSHA256": "ef"}
+    assert told["BrainMeasuredBy"] == {
+        "Task": "whole",
+        "ModelSHA256": "ef",
+        "Scan": "bids:raw:sub-01/anat/sub-01_T1w.nii.gz",
+    }
     assert told["Doubts"] == ["it is small"]
 
 
