@@ -1,9 +1,9 @@
 """Whether the brain is found in a FLAIR as well as in the T1w of the same session.
 
-    python benchmarks/brain_on_flair.py DATASET [DATASET ...]
+    python benchmarks/brain_on_flair.py DATASET [DATASET ...] [--task brainmask]
 
-Every `*_FLAIR.nii.gz` of the datasets that has a T1w of the same name is segmented by brainmask,
-and so is that T1w; scans are taken to lie where their headers say. Told are, for both, the overlap
+Every `*_FLAIR.nii.gz` of the datasets that has a T1w of the same name is segmented by flairbrain,
+or by another task, and that T1w by brainmask; scans are taken to lie where their headers say. Told are, for both, the overlap
 with `*_desc-brain_mask.nii.gz` and the share of `*_label-lesion_mask.nii.gz` that lies in the mask
 grown as tasks within a brain grow it, where such a mask stands beside the FLAIR; and the volumes.
 """
@@ -33,7 +33,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Brain:
-    """What brainmask finds in one scan."""
+    """What is found in one scan."""
 
     mask: Mask
     grid: Grid
@@ -51,9 +51,9 @@ class Brain:
         return Brain(there > 0.5, grid)
 
 
-def find_brain(file: Path) -> Brain:
-    """Run brainmask on a scan of any contrast."""
-    task = read_task(find_named_model_folder("brainmask") / TASK_FILE)
+def find_brain(file: Path, name: str) -> Brain:
+    """Run a task on a scan of any contrast."""
+    task = read_task(find_named_model_folder(name) / TASK_FILE)
     case = Case(task=task, bids_dir=file.parent, scans=(file,), entities=(("sub", "x"),))
     segmented = segment_scan(case, Models(models_dir=None, device="cpu"))[-1]
     return Brain(segmented.dseg == task.brain, segmented.grid)
@@ -77,9 +77,9 @@ def mask_beside(flair: Path, ending: str) -> Mask | None:
     return read_label_map(file)[0] > 0 if file.is_file() else None
 
 
-def row(flair: Path, t1w: Path) -> str:
+def row(flair: Path, t1w: Path, task: str) -> str:
     """One line of the table."""
-    by_flair, by_t1w = find_brain(flair), find_brain(t1w)
+    by_flair, by_t1w = find_brain(flair, task), find_brain(t1w, "brainmask")
     there = by_t1w.on(by_flair.grid)
     reference = mask_beside(flair, "_desc-brain_mask.nii.gz")
     lesions = mask_beside(flair, "_label-lesion_mask.nii.gz")
@@ -101,12 +101,14 @@ def main() -> None:
     """Print one line per pair."""
     parser = argparse.ArgumentParser(description="folders of datasets; see the script's head")
     parser.add_argument("datasets", type=Path, nargs="+")
+    parser.add_argument("--task", default="flairbrain", help="that looks at the FLAIR")
+    asked = parser.parse_args()
     print(*COLUMNS.split(), sep="\t", flush=True)
-    for dataset in parser.parse_args().datasets:
+    for dataset in asked.datasets:
         for flair in sorted(dataset.glob(f"sub-*/**/anat/*{FLAIR}")):
             t1w = flair.with_name(flair.name.replace(FLAIR, "_T1w.nii.gz"))
             if t1w.is_file():
-                print(row(flair, t1w), flush=True)
+                print(row(flair, t1w, asked.task), flush=True)
 
 
 if __name__ == "__main__":
