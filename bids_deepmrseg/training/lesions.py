@@ -22,6 +22,8 @@ SOFT_MM = 0.7  # over which its border fades
 LESION_BRIGHTNESS = (1.22, 2.1)  # on FLAIR, over white matter
 LESION_DARKNESS = (0.65, 1.0)  # on T1w
 NO_FLUID = 0.6  # on FLAIR, over the brain's median
+DARK_FLUID = 0.8  # on T1w
+FLOW_BRIGHTNESS = (0.7, 1.9)
 FROM_BRAIN_BORDER_MM = 6.0
 FROM_LESIONS_MM = 3.0
 ODD_FLAIR_SHARE = 0.15
@@ -123,6 +125,26 @@ def add_lesions(
         [flair + shares * (brightness - flair), t1w * (1 - shares * (1 - darkness))]
     ).astype(np.float32)
     return painted, np.where(shares > 0.5, 1, classes).astype(np.uint8)
+
+
+def add_flow(channels: Field, spacing_mm: Spacing, generator: torch.Generator) -> Field:
+    """Brighten fluid within the brain on FLAIR, as its pulsation does: bright, and no lesion.
+
+    Parameters
+    ----------
+    channels
+        ``(2, I, J, K)`` FLAIR and T1w, the brain's median 1, 0 outside of it.
+    spacing_mm
+        Edges of voxels.
+    generator
+        Source of every random choice.
+    """
+    flair, t1w = channels
+    inner = ndimage.distance_transform_edt(flair > 0, sampling=spacing_mm) > FROM_BRAIN_BORDER_MM
+    fluid = inner & (flair < NO_FLUID) & (t1w < DARK_FLUID)
+    shares = lesion_shares(fluid, spacing_mm, generator) * fluid
+    brightness = uniform(*FLOW_BRIGHTNESS, generator)
+    return np.stack([flair + shares * np.maximum(0, brightness - flair), t1w]).astype(np.float32)
 
 
 def paint_pair(label_map: Tensor, spacing_mm: Spacing, generator: torch.Generator) -> Pair:

@@ -14,12 +14,13 @@ from bids_deepmrseg.records import Case
 from bids_deepmrseg.stages.within import THICK_MM, model_spacing_mm, prepare_within
 from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, uniform, warp
-from bids_deepmrseg.training.lesions import add_lesions, paint_pair
+from bids_deepmrseg.training.lesions import add_flow, add_lesions, paint_pair
 from bids_deepmrseg.training.synthesis import OUTSIDE
 
 THICKENED_SHARE = 0.7
 THICKNESS_MM = (2.5, 8.0)
 LESIONS_ADDED_SHARE = 0.8
+FLOW_SHARE = 0.5
 SULCAL_FLUID = 24  # of FreeSurfer's numbers; no brain
 
 Field = npt.NDArray[np.float32]
@@ -88,9 +89,12 @@ def changed_scan(native: Native, task: Task, generator: torch.Generator) -> tupl
     if is_thin and uniform(0, 1, generator) < THICKENED_SHARE:
         turned = _in_slices(turned, generator)
     channels, classes = place_within(turned, task)
-    if len(channels) == 2 and uniform(0, 1, generator) < LESIONS_ADDED_SHARE:
-        return add_lesions(channels, classes, model_spacing_mm(turned.grid, task), generator)
-    return channels, classes
+    if len(channels) != 2:
+        return channels, classes
+    spacing_mm = model_spacing_mm(turned.grid, task)
+    if uniform(0, 1, generator) < LESIONS_ADDED_SHARE:
+        channels, classes = add_lesions(channels, classes, spacing_mm, generator)
+    return _with_flow(channels, spacing_mm, generator), classes
 
 
 def painted_head(
@@ -111,7 +115,16 @@ def painted_head(
         Grid(shape, np.diag([*spacing_mm, 1.0])),
     )
     is_thick = uniform(0, 1, generator) < THICKENED_SHARE
-    return place_within(_in_slices(head, generator) if is_thick else head, task)
+    shown = _in_slices(head, generator) if is_thick else head
+    channels, classes = place_within(shown, task)
+    return _with_flow(channels, model_spacing_mm(shown.grid, task), generator), classes
+
+
+def _with_flow(channels: Field, spacing_mm: Spacing, generator: torch.Generator) -> Field:
+    """Fluid brightened by its pulsation, in some of the heads."""
+    if uniform(0, 1, generator) > FLOW_SHARE:
+        return channels
+    return add_flow(channels, spacing_mm, generator)
 
 
 def place_within(native: Native, task: Task) -> tuple[Field, Classes]:

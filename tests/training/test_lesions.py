@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bids_deepmrseg.imaging.nifti import read_label_map
-from bids_deepmrseg.training.lesions import add_lesions, lesion_shares, paint_pair
+from bids_deepmrseg.training.lesions import add_flow, add_lesions, lesion_shares, paint_pair
 from tests.training.corpora import make_head_map
 
 WHITE = np.zeros((40, 48, 30), dtype=bool)
@@ -90,3 +90,17 @@ def test_a_pair_depends_on_its_seed_alone(tmp_path: Path) -> None:
     assert torch.equal(one.flair, again.flair)
     assert torch.equal(one.t1w, again.t1w)
     assert torch.equal(one.classes, again.classes)
+
+
+def test_flow_brightens_fluid_alone_and_leaves_the_t1w_as_it_is() -> None:
+    channels, _ = _scan()
+    fluid = np.zeros(WHITE.shape, dtype=bool)
+    fluid[18:22, 20:28, 12:18] = True
+    channels[0][fluid], channels[1][fluid] = 0.3, 0.4
+    n_bright = 0
+    for seed in range(6):
+        shown = add_flow(channels, (1, 1, 1), _generator(seed))
+        assert np.array_equal(shown[:, ~fluid], channels[:, ~fluid])
+        assert np.array_equal(shown[1], channels[1])
+        n_bright += int((shown[0][fluid] > 0.6).sum())
+    assert n_bright > 50
