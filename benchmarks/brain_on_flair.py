@@ -3,9 +3,10 @@
     python benchmarks/brain_on_flair.py DATASET [DATASET ...] [--task brainmask]
 
 Every `*_FLAIR.nii.gz` of the datasets that has a T1w of the same name is segmented by flairbrain,
-or by another task, and that T1w by brainmask; scans are taken to lie where their headers say. Told are, for both, the overlap
-with `*_desc-brain_mask.nii.gz` and the share of `*_label-lesion_mask.nii.gz` that lies in the mask
-grown as tasks within a brain grow it, where such a mask stands beside the FLAIR; and the volumes.
+or by another task, and that T1w by brainmask; scans are taken to lie where their headers say. Told
+are, for both, the overlap with `*_desc-brain_mask.nii.gz` and the share of
+`*_label-lesion_mask.nii.gz` that lies in the mask grown as tasks within a brain grow it, where such
+a mask stands beside the FLAIR; and the volumes.
 """
 
 import argparse
