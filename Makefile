@@ -73,8 +73,10 @@ LESION_OPTIONS = --groups docs/models/wml_groups.tsv --reference label-lesion_ma
   --data-card docs/models/wml_data.toml
 model-wml: $(INSTALLED)
 	$(BIN)/deepmrseg-evaluate crossval wml $(LESIONS) $(RUNS)/lesions --recipe lesions --folds 6 \
-	  --network deepmrseg $(LESION_OPTIONS)
-	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/lesions/deepmrseg/repeat-1_fold-*/wml \
+	  --network deepmrseg $(LESION_OPTIONS) --no-variants
+	$(BIN)/deepmrseg-evaluate crossval wml $(LESIONS) $(RUNS)/again --recipe lesions-again --folds 6 \
+	  --network deepmrseg $(LESION_OPTIONS) --start-runs $(RUNS)/lesions
+	$(BIN)/deepmrseg-evaluate ensemble $(RUNS)/again/deepmrseg/repeat-1_fold-*/wml \
 	  --into $(RUNS)/wml --flips
 
 test: $(INSTALLED)
