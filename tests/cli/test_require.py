@@ -44,7 +44,7 @@ def test_a_dry_run_shows_which_scans_go_together_and_what_runs_first(
     make_tree(tmp_path / "bids", names)
     assert main(command(tmp_path, models_dir, "--task", "wml", "--dry-run")) == os.EX_OK
     _, *rows, last = (" ".join(row.split()) for row in capsys.readouterr().out.splitlines())
-    first = "brainmask on the FLAIR runs first"
+    first = "flairbrain on the FLAIR runs first"
     assert rows == [
         f"sub-1 ses-2 n/a wml sub-1_ses-2_FLAIR.nii sub-1_ses-2_T1w.nii run {first}",
         f"sub-2 n/a n/a wml sub-2_FLAIR.nii run FLAIR alone: no T1w in the session; {first}",

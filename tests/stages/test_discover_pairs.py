@@ -65,11 +65,11 @@ def test_what_goes_together_and_what_runs_first_stand_in_the_table(tmp_path: Pat
     names = ["sub-1_FLAIR.nii", "sub-1_T1w.nii", "sub-2_FLAIR.nii", "sub-3_T1w.nii"]
     found = plan(make_tree(tmp_path / "bids", names), WML)
     assert [row[4:] for row in found.rows] == [
-        ("sub-1_FLAIR.nii sub-1_T1w.nii", "run", "brainmask on the FLAIR runs first"),
+        ("sub-1_FLAIR.nii sub-1_T1w.nii", "run", "flairbrain on the FLAIR runs first"),
         (
             "sub-2_FLAIR.nii",
             "run",
-            "FLAIR alone: no T1w in the session; brainmask on the FLAIR runs first",
+            "FLAIR alone: no T1w in the session; flairbrain on the FLAIR runs first",
         ),
         ("n/a", "skipped", "no FLAIR scan, only T1w"),
     ]
