@@ -135,6 +135,7 @@ def _check_provenance(settings: RunSettings, outcomes: tuple[Outcome, ...]) -> N
         {"Task": "whole", "ModelSHA256": digests["whole"]},
     ]
     by_whole = {"Task": "whole", "ModelSHA256": digests["whole"]}
+    by_whole["Scan"] = "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"
     assert part["BrainMeasuredBy"] == whole["BrainMeasuredBy"] == by_whole
     assert whole["LocatedBy"] == []
     assert whole["ModelSHA256"] == digests["whole"]
