@@ -75,8 +75,13 @@ def read_task(file: Path) -> Task:
 def _lesions(table: dict[str, Any]) -> LesionDefaults:
     """What counts as a lesion from its TOML table."""
     _check_known(table, {*LesionDefaults.__slots__}, "lesions")
+    slices = [float(mm) for mm in table.get("slices_mm", ())]
+    if len(slices) not in (0, 2):
+        raise ValueError(f"slices_mm must be two thicknesses, not {slices}")
     return LesionDefaults(
-        threshold=float(table["threshold"]), smallest_mm3=float(table["smallest_mm3"])
+        threshold=float(table["threshold"]),
+        smallest_mm3=float(table["smallest_mm3"]),
+        slices_mm=(slices[0], slices[1]) if slices else None,
     )
 
 

@@ -119,10 +119,14 @@ class LesionDefaults:
         Least probability of a lesion's voxel, above 0 and at most 1.
     smallest_mm3
         Least volume of a lesion.
+    slices_mm
+        Thinnest and thickest slices of the scans on which the model was measured and met what was
+        asked of it; ``None`` where nothing is known.
     """
 
     threshold: float
     smallest_mm3: float
+    slices_mm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,6 +179,7 @@ def _segment_within(request: SegmentRequest, locator: LocatorFiles) -> _Found:
     from bids_deepmrseg.stages.restore import restore  # noqa: PLC0415 - as in segment_case
     from bids_deepmrseg.stages.segment import segment  # noqa: PLC0415 - the same
     from bids_deepmrseg.stages.within import (  # noqa: PLC0415 - the same
+        doubts_of_slices,
         prepare_within,
         restore_within,
         without_probabilities,
@@ -204,7 +205,12 @@ def _segment_within(request: SegmentRequest, locator: LocatorFiles) -> _Found:
     return _Found(
         replace(segmented, brain_volume_mm3=shown.brain_volume_mm3),
         predicted.n_islands_removed_voxels,
-        (*doubts_of_inputs(case), *aligned.doubts, *doubts_of_overlap(case, overlap)),
+        (
+            *doubts_of_inputs(case),
+            *doubts_of_slices(aligned.grid, task),
+            *aligned.doubts,
+            *doubts_of_overlap(case, overlap),
+        ),
         recorded(case, aligned),
         overlap,
     )

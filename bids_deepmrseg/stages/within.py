@@ -18,7 +18,7 @@ from bids_deepmrseg.imaging.grid import (
     to_ras,
 )
 from bids_deepmrseg.imaging.head import BRIGHTEST
-from bids_deepmrseg.imaging.lesions import LesionRule, find_lesions
+from bids_deepmrseg.imaging.lesions import LesionRule, find_lesions, slice_axis_of
 from bids_deepmrseg.records import LesionMap, Predicted, Prepared, Segmented
 from bids_deepmrseg.tasks import Task
 
@@ -30,6 +30,7 @@ Mask = npt.NDArray[np.bool_]
 AROUND_BRAIN_MM = 4.0  # kept around the brain: its mask leaves sulci out, and may be a little off
 THICK_MM = 2.0  # slices from here on are looked at as they were acquired, and only so
 SLICED = ("sagittal", "coronal", "axial")  # what slices across each axis of a RAS+ array are
+FAR_FROM_MEASURED = 0.25  # relative, from the thinnest and thickest slices that were measured
 SAME_SPACING = 0.05  # relative: slices this near to the model's are taken as they are
 
 
@@ -99,6 +100,22 @@ def model_spacing_mm(turned: Grid, task: Task) -> Spacing:
         )
     as_acquired = k >= task.spacing_mm * (1 - SAME_SPACING)
     return task.spacing_mm, task.spacing_mm, k if as_acquired else task.spacing_mm
+
+
+def doubts_of_slices(grid: Grid, task: Task) -> tuple[str, ...]:
+    """A sentence where a scan's slices are far from those that the model was measured on."""
+    if task.lesions is None or task.lesions.slices_mm is None:
+        return ()
+    low_mm, high_mm = task.lesions.slices_mm
+    slice_mm = grid.spacing_mm[slice_axis_of(grid)]
+    if low_mm * (1 - FAR_FROM_MEASURED) <= slice_mm <= high_mm * (1 + FAR_FROM_MEASURED):
+        return ()
+    doubt = (
+        f"the slices are {slice_mm:.1f} mm thick, but {task.name} was measured well only on slices "
+        f"of {low_mm:g} to {high_mm:g} mm: volumes may be far off, look at the picture "
+        "(docs/accuracy.md)"
+    )
+    return (doubt,)
 
 
 def near_brain(inside: Mask, spacing_mm: Spacing) -> Mask:
