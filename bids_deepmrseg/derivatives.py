@@ -113,6 +113,11 @@ def lesion_files(case: Case, output_dir: Path) -> LesionFiles:
     )
 
 
+def is_ours(sidecar: Path) -> bool:
+    """Whether a sidecar is there and says that this program wrote it."""
+    return sidecar.is_file() and PROVENANCE_KEY in read_json(sidecar)
+
+
 def check_ours(sidecar: Path, files: tuple[Path, ...]) -> None:
     """Refuse to replace files whose sidecar does not say that this program wrote them.
 
@@ -129,7 +134,7 @@ def check_ours(sidecar: Path, files: tuple[Path, ...]) -> None:
         If any of them is there and somebody else's.
     """
     there = [file for file in (sidecar, *files) if file.exists() or file.is_symlink()]
-    if there and not (sidecar.is_file() and PROVENANCE_KEY in read_json(sidecar)):
+    if there and not is_ours(sidecar):
         raise OutputError(
             f"{there[0]} exists and was not written by {APP_NAME} (its sidecar does not say so); "
             "it is left as it is: move it away, or choose another output folder"

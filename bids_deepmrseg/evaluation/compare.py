@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -93,13 +93,7 @@ def compare_masks(
     apart = surface_distance(segmented, reference, spacing_mm)
     voxel_ml = math.prod(spacing_mm) / 1000
     return Result(
-        dataset=identity.dataset,
-        network=identity.network,
-        ensemble=identity.ensemble,
-        repeat=identity.repeat,
-        fold=identity.fold,
-        subject=identity.subject,
-        scan=identity.scan,
+        **asdict(identity),
         structure=structure,
         f1=counts.f1,
         f2=counts.f2,

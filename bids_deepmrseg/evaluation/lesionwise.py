@@ -16,7 +16,7 @@ say how many.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -170,13 +170,7 @@ def compare_lesions(
             n_reference=n_reference, n_found=n_found, n_segmented=n_segmented, n_true=n_true
         )
         yield LesionResult(
-            dataset=identity.dataset,
-            network=identity.network,
-            ensemble=identity.ensemble,
-            repeat=identity.repeat,
-            fold=identity.fold,
-            subject=identity.subject,
-            scan=identity.scan,
+            **asdict(identity),
             size=size.name,
             least_share=least_share,
             n_reference=n_reference,

@@ -1,7 +1,7 @@
 """What other rules of a lesion would give: a map of probability compared at many thresholds."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -151,13 +151,7 @@ def _at(met: _Met, threshold: float, smallest_mm3: float, grid: Grid, identity: 
         n_true=int(np.count_nonzero(met.n_shared[:n])),
     )
     return AtRule(
-        dataset=identity.dataset,
-        network=identity.network,
-        ensemble=identity.ensemble,
-        repeat=identity.repeat,
-        fold=identity.fold,
-        subject=identity.subject,
-        scan=identity.scan,
+        **asdict(identity),
         threshold=threshold,
         smallest_mm3=smallest_mm3,
         f1=voxels.f1,

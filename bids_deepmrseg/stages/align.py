@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bids_deepmrseg.errors import GeometryError, InputDataError, OutputError
-from bids_deepmrseg.files import JsonValue, read_json, write_json
+from bids_deepmrseg.derivatives import PROVENANCE_KEY, check_ours, is_ours, raw_uri
+from bids_deepmrseg.errors import GeometryError
+from bids_deepmrseg.files import JsonValue, write_json
 from bids_deepmrseg.imaging.alignment import field_of_view, resample_onto
 from bids_deepmrseg.imaging.bias import correct_bias
 from bids_deepmrseg.imaging.grid import Grid
@@ -17,7 +18,6 @@ from bids_deepmrseg.imaging.nifti import Scan, read_scan
 from bids_deepmrseg.imaging.register import register_rigid, write_transform
 from bids_deepmrseg.imaging.registration import Registration
 from bids_deepmrseg.records import Alignment, Case
-from bids_deepmrseg.settings import APP_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,6 @@ Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 MIN_BRAIN_OVERLAP = 0.90  # docs/decisions/0014: 0.94 to 0.97 where scans lie rightly
-PROVENANCE_KEY = "DeepMRSeg"  # as in all sidecars of this program
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,24 +217,15 @@ def write_alignment(case: Case, provenance: Told, output_dir: Path) -> Path | No
     if provenance.registration is None:
         _take_away(transform, sidecar)
         return None
-    if (transform.exists() or sidecar.exists()) and not _is_ours(sidecar):
-        raise OutputError(
-            f"{transform} exists and was not written by {APP_NAME} (its sidecar does not say so); "
-            "it is left as it is: move it away, or choose another output folder"
-        )
+    check_ours(sidecar, (transform,))
     write_json(sidecar, _sidecar(case, provenance.code_version, provenance.registration))
     write_transform(np.array(provenance.registration.matrix), transform)
     return file
 
 
-def _is_ours(sidecar: Path) -> bool:
-    """Whether a sidecar says that this program wrote it."""
-    return sidecar.is_file() and PROVENANCE_KEY in read_json(sidecar)
-
-
 def _take_away(transform: Path, sidecar: Path) -> None:
     """Delete a movement that an earlier run found and that this one does not stand upon."""
-    if _is_ours(sidecar):
+    if is_ours(sidecar):
         transform.unlink(missing_ok=True)
         sidecar.unlink()
 
@@ -245,7 +235,7 @@ def _sidecar(case: Case, version: str, found: Alignment) -> dict[str, JsonValue]
     return {
         "Description": f"Rigid movement that lays the {found.moving} upon the {found.fixed}, for "
         "ITK, ANTs and 3D Slicer (antsApplyTransforms -t)",
-        "Sources": [_uri(case, scan) for scan in case.scans],
+        "Sources": [raw_uri(case, scan) for scan in case.scans],
         PROVENANCE_KEY: {
             "Version": version,
             "Task": case.task.name,
@@ -260,11 +250,3 @@ def _sidecar(case: Case, version: str, found: Alignment) -> dict[str, JsonValue]
             "Doubt": found.doubt,
         },
     }
-
-
-def _uri(case: Case, scan: Path) -> str:
-    """BIDS URI of a scan."""
-    try:
-        return f"bids:raw:{scan.relative_to(case.bids_dir).as_posix()}"
-    except ValueError as error:
-        raise InputDataError(f"{scan} does not lie in the dataset {case.bids_dir}") from error
