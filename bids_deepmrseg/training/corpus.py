@@ -1,14 +1,12 @@
 """Labelled volumes to learn from: prepared by stages.prepare, kept on disk as compact arrays."""
 
 import logging
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +26,6 @@ from bids_deepmrseg.tasks import Task
 from bids_deepmrseg.training.deform import blur, random_field, thicken, uniform, warp
 from bids_deepmrseg.training.lesions import flair_means
 from bids_deepmrseg.training.places import cut_places, near_labels
-from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.synthesis import (
     DEFACED_SHARE,
     STRIPPED_SHARE,
@@ -38,6 +35,7 @@ from bids_deepmrseg.training.synthesis import (
     strip,
     surround,
 )
+from bids_deepmrseg.training.variants import Kind, Variant
 from bids_deepmrseg.training.within import (
     Native,
     changed_scan,
@@ -57,25 +55,7 @@ MOST_DRAWS = 8  # of one random head, until it shows every place whole
 HEAD_MARGIN_VOXELS = 12
 HEAD_HEIGHT_VOXELS = 224  # from above the vertex down to the neck
 
-Kind = Literal["stripped", "surrounded", "synthetic"]
 Brain = Callable[[Case], npt.NDArray[np.bool_]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """One volume of the corpus: what it is made of, and the seed of its random choices."""
-
-    kind: Kind
-    number: int
-    seed: int
-    scan: LabelledScan | None
-    head_map: Path | None
-
-    @property
-    def stem(self) -> str:
-        """Name of its files in the corpus folder."""
-        source = self.scan.stem if self.scan else self.head_map.name if self.head_map else ""
-        return f"{self.kind}_{source.split('.')[0]}_{self.number}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,37 +95,6 @@ def place_classes(
         winner[share > best] = number
         best = np.maximum(best, share)
     return winner
-
-
-def plan_corpus(
-    labelled: tuple[LabelledScan, ...], head_maps: tuple[Path, ...], recipe: Recipe, *, seed: int
-) -> tuple[Variant, ...]:
-    """Every volume that a recipe asks for, each with a seed of its own."""
-    made = [
-        _variant("stripped", n, scan, None) for scan in labelled for n in range(recipe.n_stripped)
-    ]
-    if head_maps:
-        made += [
-            _variant("surrounded", n, scan, head_maps[(_number_of(scan.stem) + n) % len(head_maps)])
-            for scan in labelled
-            for n in range(recipe.n_surrounded)
-        ]
-    made += [
-        _variant("synthetic", n, None, file)
-        for file in head_maps
-        for n in range(recipe.n_synthetic)
-    ]
-    return tuple(replace(v, seed=seed * 100_003 + _number_of(v.stem)) for v in made)
-
-
-def _variant(kind: Kind, number: int, scan: LabelledScan | None, file: Path | None) -> Variant:
-    """One volume, its seed still to come."""
-    return Variant(kind=kind, number=number, seed=0, scan=scan, head_map=file)
-
-
-def _number_of(name: str) -> int:
-    """A number that depends on a name alone: volumes stay the same whoever else is trained on."""
-    return zlib.crc32(name.encode("utf-8"))
 
 
 def build_corpus(

@@ -31,12 +31,12 @@ from bids_deepmrseg.training.corpus import (
     Example,
     build_corpus,
     load_corpus,
-    plan_corpus,
     require_every_label,
 )
 from bids_deepmrseg.training.loop import EpochLog, TrainJob, train
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.sampling import Sampler, Volumes, gather_volumes
+from bids_deepmrseg.training.variants import plan_corpus
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from bids_deepmrseg.tasks import Task
-from bids_deepmrseg.training.corpus import Example, Kind
+from bids_deepmrseg.training.corpus import Example
+from bids_deepmrseg.training.variants import Kind
 from tests.makers import bids_path, make_grid, make_head, write_nifti
 
 BLOBS_MM = (  # index, centre, intensity

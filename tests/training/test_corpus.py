@@ -17,10 +17,10 @@ from bids_deepmrseg.training.corpus import (
     classes_of,
     load_corpus,
     make_variant,
-    plan_corpus,
     require_every_label,
 )
 from bids_deepmrseg.training.recipe import Recipe
+from bids_deepmrseg.training.variants import plan_corpus
 from tests.makers import bids_path, make_task, write_nifti
 from tests.training.corpora import make_examples, make_head_map, make_labelled
 

@@ -13,13 +13,12 @@ from bids_deepmrseg.stages.prepare import prepare_places
 from bids_deepmrseg.training.corpus import (
     GREY_LEVELS,
     Example,
-    Variant,
     build_corpus,
     load_corpus,
-    plan_corpus,
 )
 from bids_deepmrseg.training.recipe import Recipe
 from bids_deepmrseg.training.sampling import gather_volumes
+from bids_deepmrseg.training.variants import Variant, plan_corpus
 from tests.makers import bids_path, make_grid, write_nifti
 from tests.regions import make_dataset, make_locator, make_region_task, make_truth
 from tests.training.corpora import make_head_map
