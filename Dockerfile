@@ -41,7 +41,8 @@ RUN if [ -n "${VERSION}" ] && [ "${VERSION}" != "$(cat version)" ]; then \
 
 FROM ${BASE_IMAGE}
 # As the first process, tini hands signals on and buries the dead.
-RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 # Two layers: a new version of the app does not bring its dependencies anew.
 COPY --from=build /opt/deepmrseg /opt/deepmrseg
 COPY --from=build /app /opt/deepmrseg
@@ -52,7 +53,7 @@ USER 65534:65534
 WORKDIR /tmp
 ENTRYPOINT ["/usr/bin/tini", "-s", "--", "/opt/deepmrseg/bin/bids-deepmrseg"]
 CMD ["--help"]
-HEALTHCHECK --interval=5m --timeout=30s CMD ["/opt/deepmrseg/bin/bids-deepmrseg", "--version"]
+HEALTHCHECK --interval=5m --timeout=1m CMD ["/opt/deepmrseg/bin/bids-deepmrseg", "--version"]
 # What this image is; `make image` gives all three, and the results name the tag.
 ARG IMAGE_TAG=bids/deepmrseg
 ARG VERSION=""
