@@ -268,7 +268,7 @@ def make_plugin(
             "n_gpu_procs": settings.omp_nthreads,
             "raise_insufficient": False,
             "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
-            "mp_context": "forkserver",
+            "mp_context": "spawn",
             "status_callback": callback,
         }
     )
