@@ -118,14 +118,15 @@ def passing_folder(parent: Path) -> Iterator[None]:
     Parameters
     ----------
     parent
-        Where to make it, usually where results go. Where that cannot be written nothing is
-        changed: then nothing can be written at all, and what only prints goes on.
+        Where to make it, usually where results go, or in the first folder above that is there.
+        Where that cannot be written nothing is changed: then no result can be written either,
+        and what only prints goes on.
     """
+    there = next(one for one in (parent, *parent.absolute().parents) if one.is_dir())
     made: list[Path] = []
     before = dict(os.environ)
     try:
-        make_folder(parent)
-        made.append(Path(tempfile.mkdtemp(prefix=".libraries-", dir=parent)))
+        made.append(Path(tempfile.mkdtemp(prefix=".libraries-", dir=there)))
         lead_libraries_to(made[0])
     except (OSError, OutputError) as error:
         logger.debug("no folder for libraries: %s", error)

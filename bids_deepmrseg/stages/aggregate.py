@@ -146,6 +146,8 @@ def aggregate(output_dir: Path) -> tuple[Path, ...]:
     them. Tables are made anew from all results each time. Where the table of a case tells no volume
     of the brain, that which other tasks found in the same scan is taken.
     """
+    if not output_dir.is_dir():
+        raise NothingToDoError(f"{output_dir} is not there; run the participant level first")
     with Locks(output_dir) as locks, locks.held(GROUP_FILES):
         if locks.works:
             delete_partials(output_dir, lambda name: name.startswith(GROUP_PREFIX))
