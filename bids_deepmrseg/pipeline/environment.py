@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ USERS_FOLDERS = {
     "MPLCONFIGDIR": "matplotlib",
     "TMPDIR": "tmp",
 }
+NO_HOME = "/nonexistent"  # what Debian calls the home of those who have none
 # Nipype neither calls home nor stops for want of a login name, which containers may lack.
 ALWAYS = {"NO_ET": "1", "NIPYPE_NO_ET": "1"}
 UNLESS_SET = {"LOGNAME": "deepmrseg"}
@@ -125,6 +127,7 @@ def passing_folder(parent: Path) -> Iterator[None]:
     there = next(one for one in (parent, *parent.absolute().parents) if one.is_dir())
     made: list[Path] = []
     before = dict(os.environ)
+    name_home()
     try:
         made.append(Path(tempfile.mkdtemp(prefix=".libraries-", dir=there)))
         lead_libraries_to(made[0])
@@ -136,6 +139,15 @@ def passing_folder(parent: Path) -> Iterator[None]:
         _set_environment(before)
         for folder in made:
             delete_folder(folder)
+
+
+def name_home() -> None:
+    """Give a user without a home folder the name of one, since some libraries stop without."""
+    if not os.environ.get("HOME"):
+        with suppress(KeyError):
+            os.environ["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
+        if not os.environ.get("HOME"):
+            os.environ["HOME"] = NO_HOME
 
 
 def lead_libraries_to(folder: Path) -> None:
