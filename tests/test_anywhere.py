@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bids_deepmrseg.files import read_tsv
-from tests.commands import ONE_THREAD, app, environment
+from tests.commands import ONE_THREAD, REPOSITORY, app, environment
 from tests.makers import make_dataset, make_model_folder
 
 NOBODY = 12345  # no user has this number
@@ -106,20 +108,20 @@ def in_sandbox(
 
 
 @pytest.fixture
-def sandboxed_out(tmp_path: Path) -> Path:
+def sandboxed_out() -> Iterator[Path]:
     """An output folder of nobody's, where sandboxes can be made; a skip elsewhere."""
     if os.geteuid() != 0 or sys.platform != "linux":
         pytest.skip("only root may make a sandbox of read-only mounts")
     if missing := [tool for tool in ("unshare", "setpriv", "mount") if not shutil.which(tool)]:
         pytest.skip(f"not installed: {missing[0]}")
-    out = tmp_path / "out"
-    out.mkdir()
-    os.chown(out, NOBODY, NOBODY)
-    probe = in_sandbox(out, ["mkdir", str(out / "probe")], dict(os.environ))
-    if probe.returncode != 0:
-        pytest.skip(f"no sandbox can be made here: {probe.stderr.strip()}")
-    (out / "probe").rmdir()
-    return out
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        out = Path(folder)
+        os.chown(out, NOBODY, NOBODY)
+        probe = in_sandbox(out, ["mkdir", str(out / "probe")], dict(os.environ))
+        if probe.returncode != 0:
+            pytest.skip(f"no sandbox can be made here: {probe.stderr.strip()}")
+        (out / "probe").rmdir()
+        yield out
 
 
 @pytest.mark.slow
@@ -149,23 +151,22 @@ def test_an_unknown_user_without_home_network_or_tmp_gets_results(
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_need_no_home_and_no_tmp(
-    inputs: tuple[Path, Path], sandboxed_out: Path
+def test_evaluation_needs_no_home_and_no_tmp(
+    sandboxed_out: Path,
 ) -> None:
     """Figures are drawn, the first thing for which libraries want to keep something."""
-    results = Path(__file__).parents[1] / "docs" / "results"
-    for file in results.glob("*"):
-        if file.is_file():
-            shutil.copy(file, sandboxed_out)
-    table = next(iter(sorted(sandboxed_out.glob("hippocampus*.tsv"))))
+    names = ("hippocampus_crossval.tsv", "hippocampus_crossval_folds.tsv")
+    for name in names:
+        shutil.copy(REPOSITORY / "docs" / "results" / name, sandboxed_out)
     document = sandboxed_out / "document.md"
-    marks = f"<!-- begin {table.stem} -->\n<!-- end {table.stem} -->\n"
+    marks = "<!-- begin hippocampus_crossval -->\n<!-- end hippocampus_crossval -->\n"
     document.write_text(marks, encoding="utf-8")
-    for one in (sandboxed_out, *sandboxed_out.rglob("*")):
-        os.chown(one, NOBODY, NOBODY)
-    command = [sys.executable, "-m", "bids_deepmrseg.cli.evaluate", "render", str(table)]
+    os.chown(document, NOBODY, NOBODY)
+    tables = [str(sandboxed_out / name) for name in names]
+    command = [sys.executable, "-m", "bids_deepmrseg.cli.evaluate", "render", *tables]
     variables = {**ONE_THREAD, "PATH": os.environ["PATH"]}
     finished = in_sandbox(sandboxed_out, [*command, "--into", str(document)], variables)
     assert (finished.returncode, finished.stderr) == (0, "")
+    assert list((sandboxed_out / "figures").iterdir())
     assert len(document.read_text(encoding="utf-8")) > len(marks)
     assert [one for one in sandboxed_out.iterdir() if one.name.startswith(".")] == []
