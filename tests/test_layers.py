@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bids_deepmrseg"
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"tasks", "settings", "files", "imaging"}),
+    frozenset({"tasks", "settings", "files", "machine", "imaging"}),
     frozenset({"records", "network", "taskfiles"}),
     frozenset({"selection", "derivatives"}),
     frozenset({"stages"}),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_deepmrseg.cli.resources import available_cpus, available_memory_gb
+from bids_deepmrseg.machine import available_cpus, available_memory_gb
 
 CPUS = len(os.sched_getaffinity(0))
 
