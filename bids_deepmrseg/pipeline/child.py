@@ -12,12 +12,14 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar, TypeVarTuple
 
 from bids_deepmrseg.errors import DeepMRSegError, ResourceError
+from bids_deepmrseg.pipeline.memory import MemoryWatch, become_first_victim
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WATCH = "end-with-parent"
+LOOK_EVERY_S = 0.1
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -70,11 +72,14 @@ def run_in_child(
     with _limited_threads(n_threads):
         process.start()
     sender.close()
+    watch = MemoryWatch(process.pid)
     try:
+        while not receiver.poll(LOOK_EVERY_S):
+            watch.look()
         answer: _Answer[Result] = receiver.recv()
-    except EOFError:
+    except (EOFError, OSError):  # it ended before its answer, or amid it
         process.join()
-        raise _death(name, process.exitcode or 0, memory_gb) from None
+        raise death(name, process.exitcode or 0, memory_gb, watch) from None
     finally:
         receiver.close()
         process.terminate()
@@ -90,6 +95,7 @@ def _child(
 ) -> None:
     """Body of the child: call, answer, end."""
     end_with_parent()
+    become_first_victim()
     answer: _Answer[Result]
     try:
         answer = _Answer(target(*arguments), None)
@@ -129,18 +135,27 @@ def _described(error: Exception) -> DeepMRSegError:
     return described
 
 
-def _death(name: str, exit_code: int, memory_gb: float) -> ResourceError:
-    """What to say of a child that ended without an answer."""
+def death(name: str, exit_code: int, memory_gb: float, watch: MemoryWatch) -> ResourceError:
+    """What to say of a process that ended without an answer.
+
+    Parameters
+    ----------
+    name
+        The case.
+    exit_code
+        Of the process; that of a signal is negative.
+    memory_gb
+        What the case was expected to need.
+    watch
+        What was seen of its memory.
+    """
     if exit_code >= 0:
         return ResourceError(f"the process of {name} ended with code {exit_code} and no answer")
     number = -exit_code
     killed = f"the process of {name} was killed by signal {number} ({signal.Signals(number).name})"
     if number != signal.SIGKILL:
         return ResourceError(killed)
-    return ResourceError(
-        f"{killed}; most likely memory ran out: about {memory_gb:.1f} GB are needed; "
-        "give the machine, container or job more, or run fewer cases at a time (--n-procs)"
-    )
+    return ResourceError(f"{killed}{watch.tell(needed_gb=memory_gb)}")
 
 
 @contextmanager
