@@ -19,6 +19,8 @@ from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
 from bids_deepmrseg.pipeline.handoff import locating_case, locating_chain, node_name
 from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
+from bids_deepmrseg.pipeline.pool import LastingPool
+from bids_deepmrseg.pipeline.slurm import SlurmJobs
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.quality import QUALITY_FILE
@@ -36,6 +38,7 @@ UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
 REGISTERED_BYTES = 40  # per voxel of every scan that is laid upon another
 POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
+MENDED = {"MultiProc": LastingPool, "SLURM": SlurmJobs}  # instead of nipype's own
 NIPYPE_QUIET, NIPYPE_LOUD = "CRITICAL", "INFO"
 
 
@@ -254,24 +257,25 @@ def make_plugin(
     UsageError
         If nipype has no plugin of the chosen name.
     """
-    if choice is not None:
-        kind = getattr(plugins, f"{choice.name}Plugin", None)
-        if kind is None:
-            raise UsageError(f"nipype has no plugin {choice.name!r}; see --use-plugin in the docs")
-        return kind(plugin_args={**choice.arguments, "status_callback": callback})
-    if settings.n_procs == 1:
-        return plugins.LinearPlugin(plugin_args={"status_callback": callback})
-    return plugins.MultiProcPlugin(
-        plugin_args={
-            "n_procs": settings.n_procs,
-            "memory_gb": settings.memory_gb,
-            "n_gpu_procs": settings.omp_nthreads,
-            "raise_insufficient": False,
-            "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
-            "mp_context": "forkserver",
-            "status_callback": callback,
-        }
-    )
+    if choice is None:
+        choice = PluginChoice("Linear" if settings.n_procs == 1 else "MultiProc", {})
+    kind = MENDED.get(choice.name) or getattr(plugins, f"{choice.name}Plugin", None)
+    if kind is None:
+        raise UsageError(f"nipype has no plugin {choice.name!r}; see --use-plugin in the docs")
+    arguments = _pool_arguments(settings) if choice.name == "MultiProc" else {}
+    return kind(plugin_args={**arguments, **choice.arguments, "status_callback": callback})
+
+
+def _pool_arguments(settings: RunSettings) -> dict[str, Any]:
+    """What MultiProc is told unless the user tells it otherwise."""
+    return {
+        "n_procs": settings.n_procs,
+        "memory_gb": settings.memory_gb,
+        "n_gpu_procs": settings.omp_nthreads,
+        "raise_insufficient": False,
+        "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
+        "mp_context": "forkserver",
+    }
 
 
 def execute(workflow: Workflow, plugin: PluginBase, *, verbosity: int) -> None:
@@ -280,9 +284,8 @@ def execute(workflow: Workflow, plugin: PluginBase, *, verbosity: int) -> None:
     try:
         workflow.run(plugin=plugin)
     finally:
-        pool = getattr(plugin, "pool", None)
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+        if isinstance(plugin, LastingPool | SlurmJobs):
+            plugin.close()
 
 
 def _set_loudness(level: str) -> None:
