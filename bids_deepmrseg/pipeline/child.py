@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ def run_in_child(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, target, arguments), daemon=True)
-    with _limited_threads(n_threads):
+    with _limited_threads(n_threads), _main_unseen():
         process.start()
     sender.close()
     watch = MemoryWatch(process.pid)
@@ -171,3 +172,20 @@ def _limited_threads(n_threads: int) -> Iterator[None]:
                 os.environ.pop(variable)
             else:
                 os.environ[variable] = value
+
+
+@contextmanager
+def _main_unseen() -> Iterator[None]:
+    """Keep children from running this process's script, as spawned ones do unless it guards itself.
+
+    The scripts that nipype's plugins for clusters write do not: the child would be a second job.
+    """
+    main = sys.modules["__main__"]
+    file, spec = vars(main).pop("__file__", None), main.__spec__
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file

@@ -157,6 +157,22 @@ def test_no_child_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     wait_for(lambda: not is_alive(child))
 
 
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    """Such as those that nipype's plugins for clusters hand in."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from bids_deepmrseg.pipeline.child import run_in_child\n"
+        "from tests.pipeline.test_child import add\n"
+        "print('sum', run_in_child(add, 2, 3, name='x', n_threads=1, memory_gb=1))\n"
+        "print(__file__, __spec__)\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script)]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.splitlines() == ["sum 5", f"{script} None"]
+
+
 def wait_for(condition: object, limit_s: float = 60) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():  # type: ignore[operator] # any function without arguments
