@@ -17,10 +17,10 @@ from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
 from bids_deepmrseg.pipeline.handoff import locating_case, locating_chain, node_name
+from bids_deepmrseg.pipeline.jobs import SlurmJobs
 from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
 from bids_deepmrseg.pipeline.pool import LastingPool
-from bids_deepmrseg.pipeline.slurm import SlurmJobs
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.quality import QUALITY_FILE
