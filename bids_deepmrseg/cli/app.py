@@ -116,18 +116,20 @@ def _group(settings: RunSettings) -> int:
 def _print_plan(settings: RunSettings) -> int:
     """Print what would run and why the rest is left out; write nothing."""
     from bids_deepmrseg.cli.runlog import logging_to
-    from bids_deepmrseg.selection.plan import PLAN_COLUMNS, require_cases
-    from bids_deepmrseg.stages.discover import discover
+    from bids_deepmrseg.selection.plan import PLAN_COLUMNS
+    from bids_deepmrseg.stages.discover import discover, why_idle
 
+    tasks = choose_tasks(settings)
     with logging_to(None, verbosity=settings.verbosity):
-        plan = discover(settings, choose_tasks(settings))
+        plan = discover(settings, tasks)
     rows = [PLAN_COLUMNS, *plan.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
     print(f"{len(plan.cases)} to run, {len(plan.left_out) + len(plan.filtered)} left out")
-    require_cases(plan, settings)
+    if idle := why_idle(plan, settings, tasks):
+        print(idle)
     return os.EX_OK
 
 
@@ -153,8 +155,7 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
     from bids_deepmrseg.cli.outcomes import report
     from bids_deepmrseg.cli.runlog import write_run_files
     from bids_deepmrseg.pipeline.graph import run
-    from bids_deepmrseg.selection.plan import require_cases
-    from bids_deepmrseg.stages.discover import discover
+    from bids_deepmrseg.stages.discover import discover, why_idle
 
     write_run_files(settings)
     plan = discover(settings, tasks)
@@ -166,6 +167,7 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
         with contextlib.suppress(OSError):
             settings.work_dir.rmdir()
     report(outcomes, settings)
-    require_cases(plan, settings)
+    if idle := why_idle(plan, settings, tasks):
+        logger.info("%s", idle)
     failed = any(one.status == "failed" for one in outcomes)
     return EX_SOME_FAILED if failed else os.EX_OK

@@ -124,6 +124,18 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="keep the index of the dataset here; made when absent, made anew when out of date",
     )
+    group.add_argument(
+        "--num-shards",
+        type=int,
+        metavar="N",
+        help="deal the participants into N parts and take one of them; default: take all",
+    )
+    group.add_argument(
+        "--shard-index",
+        type=int,
+        metavar="I",
+        help="which part this run takes, from 0 to N - 1",
+    )
     _add_switch(group, "skip-bids-validation")
 
 
