@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, read_command
+from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, parse, read_command
+from bids_deepmrseg.cli.slurm_flags import WRITE
 from bids_deepmrseg.errors import DeepMRSegError, UsageError, WeightsError
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.taskfiles import find_locator, find_model_folder, find_tasks, has_weights
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         class if the run could not start.
     """
     try:
-        settings, device = read_command(sys.argv[1:] if argv is None else argv)
+        given = sys.argv[1:] if argv is None else argv
+        if parse(given)[WRITE] is not None:
+            return _write_array(given)
+        settings, device = read_command(given)
         if settings.analysis_level == "group":
             return _group(settings)
         return _print_plan(settings) if settings.dry_run else _participant(settings, device)
@@ -98,6 +102,20 @@ def _without_weights(task: Task, settings: RunSettings) -> tuple[Path, ...]:
         further = find_locator(further, settings.models_dir)
     folders = (find_model_folder(one, settings.models_dir) for one in needed)
     return tuple(folder for folder in folders if not has_weights(folder))
+
+
+def _write_array(argv: Sequence[str]) -> int:
+    """Write the scripts of an array job, and say what to do with them."""
+    from bids_deepmrseg.cli.runlog import logging_to
+    from bids_deepmrseg.cli.slurm import read_array, write_array
+    from bids_deepmrseg.stages.describe import check_ours
+
+    array = read_array(argv)
+    check_ours(array.settings.output_dir)
+    with logging_to(None, verbosity=array.settings.verbosity):
+        for line in write_array(array, choose_tasks(array.settings)):
+            print(line)
+    return os.EX_OK
 
 
 def _group(settings: RunSettings) -> int:
