@@ -6,7 +6,7 @@ Each row is one run of the app on one scan, as a user would start it. CPU second
 its processes (user and system), told by the kernel when the last of them has ended. They are the
 base of what is derived: wall time depends on what else the machine does, which the column
 ``others`` tells (CPUs that other programs kept busy meanwhile). Memory is the largest sum of the
-proportional set sizes of all processes, sampled every tenth of a second, and beside it the largest
+proportional set sizes of all processes, sampled five times a second, and beside it the largest
 resident set of any single process, which the kernel keeps and no sampling can miss.
 ``benchmarks/render_needs.py`` makes of the table what the app uses.
 """
@@ -30,13 +30,13 @@ from bids_deepmrseg.pipeline.needs import estimate_memory_gb
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 
-SAMPLE_S = 0.1
+SAMPLE_S = 0.2
 PR_SET_CHILD_SUBREAPER = 36
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 T1W_TASKS = ("brainmask", "deepbrain", "hippocampus")
 FLAIR_TASKS = ("flairbrain", "wml")
 COLUMNS = (
-    "scan tasks n_threads probabilities device voxels spacing_mm n_scans wall_s others cpu_s "
+    "scan tasks n_threads probabilities device voxels spacing_mm wall_s others cpu_s "
     "tree_gb process_gb estimate_gb exit_code"
 )
 DESCRIPTION = '{"Name": "Scans to measure", "BIDSVersion": "1.10.0"}'
@@ -164,16 +164,15 @@ def row(
         command += ["participant", *resources, "--device", device, *flags, "--task", *tasks]
         need = measure(command)
     probabilities = "--write-probabilities" in flags
-    grid = read_grid(scan.files[0])
+    grids = [read_grid(file) for file in scan.files]
     return (
         scan.name,
         "start" if "--dry-run" in flags else " ".join(tasks),
         str(n_threads),
         "yes" if probabilities else "no",
         device,
-        "x".join(map(str, grid.shape)),
-        "x".join(f"{mm:.2f}" for mm in grid.spacing_mm),
-        str(len(scan.files)),
+        " ".join("x".join(map(str, grid.shape)) for grid in grids),
+        " ".join("x".join(f"{mm:.2f}" for mm in grid.spacing_mm) for grid in grids),
         f"{need.wall_s:.1f}",
         f"{need.others:.2f}",
         f"{need.cpu_s:.1f}",
@@ -196,9 +195,8 @@ def rows(
                 yield row(scan, tasks, n_threads, device, "--dry-run")
             for task in tasks:
                 yield row(scan, (task,), n_threads, device)
-        if len(tasks) > 1:
+        if only is None:
             yield row(scan, tasks, threads[0], device)
-        if tasks:
             yield row(scan, tasks, threads[0], device, "--write-probabilities")
 
 

@@ -113,14 +113,14 @@ class Table:
 
 def _grid(row: Row) -> Grid:
     """The grid of a row's first scan, but for where it lies."""
-    i, j, k = map(int, row["voxels"].split("x"))
-    spacing_mm = [float(mm) for mm in row["spacing_mm"].split("x")]
+    i, j, k = map(int, row["voxels"].split()[0].split("x"))
+    spacing_mm = [float(mm) for mm in row["spacing_mm"].split()[0].split("x")]
     return Grid((i, j, k), np.diag([*spacing_mm, 1.0]))
 
 
 def _native(row: Row) -> float:
     """Millions of voxels of a row's first scan."""
-    i, j, k = map(int, row["voxels"].split("x"))
+    i, j, k = map(int, row["voxels"].split()[0].split("x"))
     return i * j * k / 1e6
 
 
