@@ -183,21 +183,19 @@ def row(
     )
 
 
-def rows(
-    scans: list[Scan], threads: list[int], device: str, only: list[str] | None
-) -> Iterator[tuple[str, ...]]:
-    """All runs: a start, each task by itself, all together, and with probabilities."""
+def rows(scans: list[Scan], asked: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    """A start, each task by itself; then all together, and once more with probabilities."""
     for number, scan in enumerate(scans):
         known = T1W_TASKS if scan.suffixes[0] == "T1w" else FLAIR_TASKS
-        tasks = tuple(task for task in known if only is None or task in only)
-        for n_threads in threads:
+        tasks = tuple(task for task in known if asked.task is None or task in asked.task)
+        for n_threads in () if asked.together else asked.threads:
             if number == 0:
-                yield row(scan, tasks, n_threads, device, "--dry-run")
+                yield row(scan, tasks, n_threads, asked.device, "--dry-run")
             for task in tasks:
-                yield row(scan, (task,), n_threads, device)
-        if only is None:
-            yield row(scan, tasks, threads[0], device)
-            yield row(scan, tasks, threads[0], device, "--write-probabilities")
+                yield row(scan, (task,), n_threads, asked.device)
+        if asked.task is None:
+            yield row(scan, tasks, asked.threads[0], asked.device)
+            yield row(scan, tasks, asked.threads[0], asked.device, "--write-probabilities")
 
 
 def main() -> None:
@@ -209,7 +207,8 @@ def main() -> None:
     parser.add_argument("--flair", nargs="+", default=[], metavar="NAME=FILE[,T1W]")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--task", nargs="+", help="default: all that fit the scan")
+    parser.add_argument("--task", nargs="+", help="each by itself only; default: all that fit")
+    parser.add_argument("--together", action="store_true", help="all tasks in one run only")
     parser.add_argument("--no-header", action="store_true", help="to go on with a table")
     asked = parser.parse_args()
     scans = []
@@ -221,7 +220,7 @@ def main() -> None:
     adopt_orphans()
     if not asked.no_header:
         print(*COLUMNS.split(), sep="\t", flush=True)
-    for cells in rows(scans, asked.threads, asked.device, asked.task):
+    for cells in rows(scans, asked):
         print(*cells, sep="\t", flush=True)
 
 

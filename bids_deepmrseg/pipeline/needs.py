@@ -68,6 +68,10 @@ class Needs:
     written: Line
     segmented: dict[str, Line]
 
+    def run_gb(self, n_procs: int) -> float:
+        """What a run on that many CPUs holds beside the processes that segment."""
+        return self.run_memory_gb + self.worker_memory_gb * n_procs
+
     def efficiency(self, n_threads: int) -> float:
         """CPU seconds of one thread over those that several threads of one case take up."""
         return 1 / (1 + self.serial * (n_threads - 1))

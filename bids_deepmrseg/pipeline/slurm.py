@@ -181,9 +181,7 @@ def _needed_gb(plan: Plan, locators: Locators, settings: RunSettings, at_once: i
         for one in (case, *locators.of(case))
     ]
     largest_gb = max(needs_gb, default=UNKNOWN_MEMORY_GB)
-    needs = read_needs()
-    run_gb = needs.run_memory_gb + settings.n_procs * needs.worker_memory_gb
-    return MEMORY_HEADROOM * (at_once * largest_gb + run_gb)
+    return MEMORY_HEADROOM * (at_once * largest_gb + read_needs().run_gb(settings.n_procs))
 
 
 def _limit_s(expected_s: float) -> int:

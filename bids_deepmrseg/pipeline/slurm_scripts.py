@@ -166,7 +166,7 @@ def _script(ours: dict[str, str], options: Sequence[str], command: Sequence[str]
     # a job whose node failed is put back and goes on where it stopped; its log goes on, too
     lines += [f"#SBATCH {name}" for name in GOING_ON if name.partition("=")[0] not in given]
     lines += [f"#SBATCH {option}" for option in options]
-    body = " \\\n    ".join([f"exec {command[0]}", *command[1:]])
+    body = " \\\n    ".join(command)  # the last command, so its exit code is that of the job
     return "\n".join([SHEBANG, MARK, *lines, "set -euo pipefail", body, ""])
 
 

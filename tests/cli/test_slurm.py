@@ -88,7 +88,8 @@ def test_three_scripts_are_written_nothing_is_run_and_two_lines_say_what_to_do(
 def test_each_task_of_the_array_is_one_shard_of_what_the_user_asked_for(
     tmp_path: Path, start: list[str]
 ) -> None:
-    command = f"{shlex.quote(str(executable(tmp_path / 'show me', SHOW)))} --first 'a b'"
+    show = shlex.quote(str(executable(tmp_path / "show me", SHOW)))
+    command = f"module() {{ :; }}; module load apptainer && {show} --first 'a b'"
     flags = ["--participant-label", "01", "sub-02", "--fast", "--no-registration", "-vv"]
     slurm = ["--write-slurm-array", str(tmp_path / "x y"), "--slurm-command", command]
     assert main([*start, *flags, *slurm, "--slurm-hours", "0.0001"]) == os.EX_OK
@@ -261,4 +262,4 @@ def test_a_container_must_be_told_how_nodes_begin_it(
     assert "nodes know neither its Python nor its paths" in capsys.readouterr().err
     assert main([*command, "--slurm-command", "apptainer run app.sif"]) == os.EX_OK
     text = (tmp_path / "x" / "participant.sbatch").read_text(encoding="utf-8")
-    assert "\nexec apptainer run app.sif \\\n" in text
+    assert "\napptainer run app.sif \\\n" in text
