@@ -14,6 +14,7 @@ SHARE = 0.9  # of memory; the rest is for the file cache and for this program's 
 ROOT = Path("/")
 CGROUPS = Path("sys", "fs", "cgroup")
 MEMORY_LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
+MEMORY_EVENTS = ("memory.events", "memory.oom_control")
 UNLIKELY_GB = 1e9  # version 1 tells "no limit" as the largest number of pages
 
 
@@ -60,6 +61,19 @@ def memory_limit_gb(*, root: Path = ROOT, environ: Mapping[str, str] = os.enviro
     if slurm_mb := _slurm_memory_mb(environ):
         limits.append(slurm_mb * MB_PER_GB)
     return min(limits)
+
+
+def memory_kills(*, root: Path = ROOT) -> int | None:
+    """How many processes of this process's cgroup the kernel has killed because memory ran out.
+
+    ``None`` where the kernel does not tell.
+    """
+    counted = None
+    for folder in _cgroup_folders(root, "memory"):  # from the top down: the last is our own
+        for name in MEMORY_EVENTS:
+            found = re.search(r"^oom_kill (\d+)$", _read(folder / name), re.MULTILINE)
+            counted = int(found[1]) if found else counted
+    return counted
 
 
 def _slurm_cpus(environ: Mapping[str, str]) -> float | None:

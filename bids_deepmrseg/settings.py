@@ -37,6 +37,9 @@ class RunSettings:
         Names of those tasks without whose scans a session counts as failed, not as skipped.
     participant_labels, session_labels, exclude_participant_labels
         Labels without ``sub-`` or ``ses-``; empty for no restriction.
+    num_shards, shard_index
+        Into how many parts the participants are dealt, and which of them this run takes, counted
+        from 0; both ``None`` for a run that takes all.
     bids_filter_file
         JSON with entities that scans must have, per suffix.
     bids_database_dir
@@ -86,6 +89,8 @@ class RunSettings:
     participant_labels: tuple[str, ...] = ()
     session_labels: tuple[str, ...] = ()
     exclude_participant_labels: tuple[str, ...] = ()
+    num_shards: int | None = None
+    shard_index: int | None = None
     bids_filter_file: Path | None = None
     bids_database_dir: Path | None = None
     models_dir: Path | None = None
@@ -113,6 +118,7 @@ class RunSettings:
             )
         self._check_resources()
         self._check_labels()
+        self._check_shard()
         self._check_lesions()
         self._check_folders()
 
@@ -163,6 +169,32 @@ class RunSettings:
                         "several labels apart by spaces"
                     )
 
+    def _check_shard(self) -> None:
+        """Refuse a shard that there is not."""
+        n_shards, index = self.num_shards, self.shard_index
+        if n_shards is None and index is None:
+            return
+        if self.analysis_level != "participant":
+            raise UsageError(
+                "--num-shards and --shard-index go with the participant level only; the group "
+                "level gathers the results of all shards, once the last of them has ended"
+            )
+        if n_shards is None or index is None:
+            there, lacking = "num-shards", "shard-index"
+            if n_shards is None:
+                there, lacking = lacking, there
+            raise UsageError(
+                f"--{there} is given without --{lacking}: a run must know both the number of "
+                "shards and which of them it is; give both, or neither"
+            )
+        if n_shards < 1:
+            raise UsageError(f"--num-shards must be 1 or more, got {n_shards}")
+        if not 0 <= index < n_shards:
+            raise UsageError(
+                f"--shard-index counts from 0: with --num-shards {n_shards} it is one of 0 to "
+                f"{n_shards - 1}, not {index}"
+            )
+
     def _check_folders(self) -> None:
         """Refuse to write where the input dataset or the results would be harmed."""
         bids, output = self.bids_dir.resolve(), self.output_dir.resolve()
@@ -194,8 +226,8 @@ def _accepts(kind: object, value: object) -> bool:
     """Whether a TOML value can stand for a field of that type."""
     if kind is bool:
         return isinstance(value, bool)
-    if kind in (int, float, float | None):
-        number = (int,) if kind is int else (int, float)
+    if kind in (int, int | None, float, float | None):
+        number = (int,) if kind in (int, int | None) else (int, float)
         return isinstance(value, number) and not isinstance(value, bool)
     if kind == tuple[str, ...]:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)

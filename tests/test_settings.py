@@ -31,12 +31,15 @@ def make_settings(**changes: Any) -> RunSettings:  # noqa: ANN401 - any field ma
 def any_settings(draw: st.DrawFn) -> RunSettings:
     path = TEXTS.map(lambda text: Path("/x", text))
     n_procs = draw(st.integers(1, 99))
+    n_shards = draw(st.none() | st.integers(1, 99))
     return make_settings(
         bids_dir=Path("/in") / draw(TEXTS),
         output_dir=Path("/out") / draw(TEXTS),
         tasks=tuple(draw(st.lists(TEXTS))),
         participant_labels=draw(LABELS),
         models_dir=draw(st.none() | path),
+        num_shards=n_shards,
+        shard_index=None if n_shards is None else draw(st.integers(0, n_shards - 1)),
         dry_run=draw(st.booleans()),
         n_procs=n_procs,
         omp_nthreads=draw(st.integers(1, n_procs)),
@@ -70,6 +73,15 @@ def test_each_run_has_its_own_log_folder() -> None:
         ({"device": "gpu"}, "auto, cpu, cuda or cuda:N"),
         ({"participant_labels": ("01,02",)}, "apart by spaces"),
         ({"session_labels": ("",)}, "not a BIDS label"),
+        ({"num_shards": 3}, "--num-shards is given without --shard-index"),
+        ({"shard_index": 0}, "--shard-index is given without --num-shards"),
+        ({"num_shards": 0, "shard_index": 0}, "--num-shards must be 1 or more, got 0"),
+        ({"num_shards": 3, "shard_index": 3}, "one of 0 to 2, not 3"),
+        ({"num_shards": 3, "shard_index": -1}, "counts from 0"),
+        (
+            {"num_shards": 3, "shard_index": 0, "analysis_level": "group"},
+            "the participant level only",
+        ),
         ({"output_dir": Path("/data")}, "/data/derivatives/deepmrseg"),
         ({"output_dir": Path("/data/../data/.")}, "is the input dataset itself"),
         ({"output_dir": Path("/data/results")}, "/data/derivatives/deepmrseg"),
@@ -108,6 +120,8 @@ def test_results_may_lie_in_their_own_folder_of_the_derivatives() -> None:
         ("dry_run = 1", "cannot be a value of 'dry_run'"),
         ("tasks = 'deepbrain'", "cannot be a value of 'tasks'"),
         ("tasks = [1]", "cannot be a value of 'tasks'"),
+        ("num_shards = 1.5", "cannot be a value of 'num_shards'"),
+        ("shard_index = true", "cannot be a value of 'shard_index'"),
         ("models_dir = 3", "cannot be a value of 'models_dir'"),
         ("n_procs =", "cannot be read"),
     ],

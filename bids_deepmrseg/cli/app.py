@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, read_command
+from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, parse, read_command
+from bids_deepmrseg.cli.slurm_flags import WRITE
 from bids_deepmrseg.errors import DeepMRSegError, UsageError, WeightsError
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.taskfiles import find_locator, find_model_folder, find_tasks, has_weights
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         class if the run could not start.
     """
     try:
-        settings, device = read_command(sys.argv[1:] if argv is None else argv)
+        given = sys.argv[1:] if argv is None else argv
+        if parse(given)[WRITE] is not None:
+            return _write_array(given)
+        settings, device = read_command(given)
         if settings.analysis_level == "group":
             return _group(settings)
         return _print_plan(settings) if settings.dry_run else _participant(settings, device)
@@ -100,6 +104,20 @@ def _without_weights(task: Task, settings: RunSettings) -> tuple[Path, ...]:
     return tuple(folder for folder in folders if not has_weights(folder))
 
 
+def _write_array(argv: Sequence[str]) -> int:
+    """Write the scripts of an array job, and say what to do with them."""
+    from bids_deepmrseg.cli.runlog import logging_to
+    from bids_deepmrseg.cli.slurm import read_array, write_array
+    from bids_deepmrseg.stages.describe import check_ours
+
+    array = read_array(argv)
+    check_ours(array.settings.output_dir)
+    with logging_to(None, verbosity=array.settings.verbosity):
+        for line in write_array(array, choose_tasks(array.settings)):
+            print(line)
+    return os.EX_OK
+
+
 def _group(settings: RunSettings) -> int:
     """Gather the tables of all participants."""
     from bids_deepmrseg.cli.runlog import logging_to
@@ -117,20 +135,22 @@ def _print_plan(settings: RunSettings) -> int:
     """Print what would run and why the rest is left out; write nothing."""
     from bids_deepmrseg.cli.runlog import logging_to
     from bids_deepmrseg.pipeline.environment import name_home
-    from bids_deepmrseg.selection.plan import PLAN_COLUMNS, require_cases
+    from bids_deepmrseg.selection.plan import PLAN_COLUMNS
 
     name_home()
-    from bids_deepmrseg.stages.discover import discover
+    from bids_deepmrseg.stages.discover import discover, why_idle
 
+    tasks = choose_tasks(settings)
     with logging_to(None, verbosity=settings.verbosity):
-        plan = discover(settings, choose_tasks(settings))
+        plan = discover(settings, tasks)
     rows = [PLAN_COLUMNS, *plan.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
     print(f"{len(plan.cases)} to run, {len(plan.left_out) + len(plan.filtered)} left out")
-    require_cases(plan, settings)
+    if idle := why_idle(plan, settings, tasks):
+        print(idle)
     return os.EX_OK
 
 
@@ -156,7 +176,6 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
     from bids_deepmrseg.cli.outcomes import report
     from bids_deepmrseg.cli.runlog import write_run_files
     from bids_deepmrseg.pipeline.environment import run_folder
-    from bids_deepmrseg.selection.plan import require_cases
 
     write_run_files(settings)
     with contextlib.ExitStack() as at_end:
@@ -165,7 +184,7 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
         at_end.enter_context(run_folder(settings.work_dir, settings.run_id))
         # libraries look for places to write to when they are imported
         from bids_deepmrseg.pipeline.graph import run
-        from bids_deepmrseg.stages.discover import discover
+        from bids_deepmrseg.stages.discover import discover, why_idle
 
         plan = discover(settings, tasks)
         logger.info("cases to run: %d, on %s", len(plan.cases), settings.device)
@@ -173,7 +192,8 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
             logger.info("%s: %s", remark.case.name, remark.sentence)
         outcomes = run(plan, settings)
     report(outcomes, settings)
-    require_cases(plan, settings)
+    if idle := why_idle(plan, settings, tasks):
+        logger.info("%s", idle)
     failed = any(one.status == "failed" for one in outcomes)
     return EX_SOME_FAILED if failed else os.EX_OK
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bids_deepmrseg.cli.slurm_flags import add_slurm_flags, join_options, take_slurm
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.machine import available_cpus, available_memory_gb
 from bids_deepmrseg.settings import LEVELS, RunSettings, TomlValue, read_config
@@ -95,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_method(parser.add_argument_group("what is done with them"))
     _add_resources(parser.add_argument_group("resources"))
     _add_run(parser.add_argument_group("how the run goes"))
+    add_slurm_flags(parser.add_argument_group("jobs of a cluster (Slurm)"))
     return parser
 
 
@@ -123,6 +125,18 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="DIR",
         help="keep the index of the dataset here; made when absent, made anew when out of date",
+    )
+    group.add_argument(
+        "--num-shards",
+        type=int,
+        metavar="N",
+        help="deal the participants into N parts and take one of them; default: take all",
+    )
+    group.add_argument(
+        "--shard-index",
+        type=int,
+        metavar="I",
+        help="which part this run takes, from 0 to N - 1",
     )
     _add_switch(group, "skip-bids-validation")
 
@@ -269,6 +283,11 @@ def with_hyphens(argv: Sequence[str]) -> list[str]:
     ]
 
 
+def parse(argv: Sequence[str]) -> dict[str, Any]:
+    """Every argument by its destination; ``None`` for what was not given."""
+    return vars(build_parser().parse_args(with_hyphens(join_options(argv))))
+
+
 def read_command(argv: Sequence[str]) -> tuple[RunSettings, str]:
     """Turn arguments into settings.
 
@@ -290,7 +309,8 @@ def read_command(argv: Sequence[str]) -> tuple[RunSettings, str]:
     SystemExit
         After ``--help`` and ``--version``.
     """
-    arguments = vars(build_parser().parse_args(with_hyphens(argv)))
+    arguments = parse(argv)
+    take_slurm(arguments)
     file = arguments.pop("config_file")
     config: Mapping[str, TomlValue] = {} if file is None else read_config(file)
     given = {name: value for name, value in arguments.items() if value is not None}

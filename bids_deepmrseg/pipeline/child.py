@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar, TypeVarTuple
 
 from bids_deepmrseg.errors import DeepMRSegError, ResourceError
+from bids_deepmrseg.pipeline.memory import MemoryWatch, become_first_victim
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WATCH = "end-with-parent"
+LOOK_EVERY_S = 0.1
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -67,14 +70,17 @@ def run_in_child(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, target, arguments), daemon=True)
-    with _limited_threads(n_threads):
+    with _limited_threads(n_threads), _main_unseen():
         process.start()
     sender.close()
+    watch = MemoryWatch(process.pid)
     try:
+        while not receiver.poll(LOOK_EVERY_S):
+            watch.look()
         answer: _Answer[Result] = receiver.recv()
-    except EOFError:
+    except (EOFError, OSError):  # it ended before its answer, or amid it
         process.join()
-        raise _death(name, process.exitcode or 0, memory_gb) from None
+        raise death(name, process.exitcode or 0, memory_gb, watch) from None
     finally:
         receiver.close()
         process.terminate()
@@ -90,6 +96,7 @@ def _child(
 ) -> None:
     """Body of the child: call, answer, end."""
     end_with_parent()
+    become_first_victim()
     answer: _Answer[Result]
     try:
         answer = _Answer(target(*arguments), None)
@@ -129,18 +136,27 @@ def _described(error: Exception) -> DeepMRSegError:
     return described
 
 
-def _death(name: str, exit_code: int, memory_gb: float) -> ResourceError:
-    """What to say of a child that ended without an answer."""
+def death(name: str, exit_code: int, memory_gb: float, watch: MemoryWatch) -> ResourceError:
+    """What to say of a process that ended without an answer.
+
+    Parameters
+    ----------
+    name
+        The case.
+    exit_code
+        Of the process; that of a signal is negative.
+    memory_gb
+        What the case was expected to need.
+    watch
+        What was seen of its memory.
+    """
     if exit_code >= 0:
         return ResourceError(f"the process of {name} ended with code {exit_code} and no answer")
     number = -exit_code
     killed = f"the process of {name} was killed by signal {number} ({signal.Signals(number).name})"
     if number != signal.SIGKILL:
         return ResourceError(killed)
-    return ResourceError(
-        f"{killed}; most likely memory ran out: about {memory_gb:.1f} GB are needed; "
-        "give the machine, container or job more, or run fewer cases at a time (--n-procs)"
-    )
+    return ResourceError(f"{killed}{watch.tell(needed_gb=memory_gb)}")
 
 
 @contextmanager
@@ -156,3 +172,20 @@ def _limited_threads(n_threads: int) -> Iterator[None]:
                 os.environ.pop(variable)
             else:
                 os.environ[variable] = value
+
+
+@contextmanager
+def _main_unseen() -> Iterator[None]:
+    """Keep children from running this process's script, as spawned ones do unless it guards itself.
+
+    The scripts that nipype's plugins for clusters write do not: the child would be a second job.
+    """
+    main = sys.modules["__main__"]
+    file, spec = vars(main).pop("__file__", None), main.__spec__
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file

@@ -248,11 +248,16 @@ def read_note(folder: Path, name: str) -> StageNote | None:
     return StageNote(duration_s, error, tuple(str(doubt) for doubt in doubts))
 
 
+def write_note(folder: Path, name: str, note: StageNote) -> None:
+    """Leave the note of a node, or of one that can no longer do so itself."""
+    write_json(note_file(folder, name), {**asdict(note), "doubts": list(note.doubts)})
+
+
 class Noted:
     """While it is entered a node works; when it is left, the note is written, come what may."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._file = note_file(folder, name)
+        self._folder, self._name = folder, name
         self._started_s = 0.0
         self._doubts: list[str] = []
 
@@ -272,9 +277,4 @@ class Noted:
     ) -> None:
         duration_s = time.monotonic() - self._started_s
         sentence = None if error is None else str(error) or type(error).__name__
-        table: dict[str, JsonValue] = {
-            "duration_s": duration_s,
-            "error": sentence,
-            "doubts": list(self._doubts),
-        }
-        write_json(self._file, table)
+        write_note(self._folder, self._name, StageNote(duration_s, sentence, tuple(self._doubts)))

@@ -1,7 +1,6 @@
 """The nipype graph of a run: three nodes per case, which knows of the tasks that locate it."""
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ from nipype.interfaces.base import BaseInterface
 from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import PluginBase
 
-from bids_deepmrseg.errors import InputDataError, UsageError
-from bids_deepmrseg.imaging.grid import Grid
+from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.imaging.lesions import LesionRule
-from bids_deepmrseg.imaging.nifti import read_grid
 from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
 from bids_deepmrseg.pipeline.handoff import locating_case, locating_chain, node_name
+from bids_deepmrseg.pipeline.jobs import SlurmJobs
+from bids_deepmrseg.pipeline.needs import estimate_memory_gb
 from bids_deepmrseg.pipeline.nodes import MeasureCase, SegmentCase, WriteCase
 from bids_deepmrseg.pipeline.plugin import PluginChoice
+from bids_deepmrseg.pipeline.pool import LastingPool
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.quality import QUALITY_FILE
@@ -32,53 +32,10 @@ from bids_deepmrseg.tasks import Task
 
 HANDED_OVER = ("segmented", "provenance")  # what segmenting leaves for the nodes after it
 QUALITY_FILES = (WEIGHTS_RECORD_FILE, QUALITY_FILE)  # new ones, new judgement
-UNKNOWN_MEMORY_GB = 1.0
-PYTHON_AND_TORCH_GB = 0.7
-REGISTERED_BYTES = 40  # per voxel of every scan that is laid upon another
 POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
 START_METHOD = "spawn"  # forkserver's socket would need a short path, which only /tmp has
+MENDED = {"MultiProc": LastingPool, "SLURM": SlurmJobs}  # instead of nipype's own
 NIPYPE_QUIET, NIPYPE_LOUD = "CRITICAL", "INFO"
-
-
-def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
-    """What the segmentation of a case is expected to need, from the headers of its scans.
-
-    Notes
-    -----
-    Counts the arrays that are alive at the same time in prepare, segment and restore; an upper
-    bound, checked against the peak of real runs.
-    """
-    try:
-        grids = [read_grid(scan) for scan in case.scans]
-    except InputDataError:
-        return UNKNOWN_MEMORY_GB
-    n_bytes = _bytes_of_brain(case.task, grids) if case.task.within else _bytes(case.task, grids[0])
-    if keep_probabilities:
-        n_bytes += 6 * math.prod(grids[0].shape) * case.task.n_classes
-    return PYTHON_AND_TORCH_GB + n_bytes / 1e9
-
-
-def _bytes(task: Task, grid: Grid) -> float:
-    """Arrays of a task on cubic voxels."""
-    n_native = math.prod(grid.shape)
-    n_cubic = n_native * grid.voxel_volume_mm3 / task.spacing_mm**3
-    n_model = min(n_cubic, math.prod(task.extent_mm) / task.spacing_mm**3)
-    return 24 * n_native + 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
-
-
-def _bytes_of_brain(task: Task, grids: list[Grid]) -> float:
-    """Arrays of a task within a brain: the registration's, those of slices, those of the networks.
-
-    Scans lie on grids of their own, each held as it was read, clipped, as a mask and by SimpleITK;
-    all on the first grid at last. Slices thicker than the model's voxels are not interpolated.
-    """
-    n_native = math.prod(grids[0].shape)
-    i, j, k = grids[0].spacing_mm
-    voxel_mm3 = task.spacing_mm**2 * max(task.spacing_mm, i, j, k)
-    n_model = min(n_native * grids[0].voxel_volume_mm3, math.prod(task.extent_mm)) / voxel_mm3
-    registered = REGISTERED_BYTES * sum(math.prod(grid.shape) for grid in grids)
-    segmented = 24 * n_native + n_model * (16 * len(task.channels) + 12 * task.n_classes)
-    return registered + segmented
 
 
 def batches(cases: tuple[Case, ...], settings: RunSettings) -> tuple[tuple[Case, ...], ...]:
@@ -255,27 +212,28 @@ def make_plugin(
     UsageError
         If nipype has no plugin of the chosen name.
     """
-    if choice is not None:
-        kind = getattr(plugins, f"{choice.name}Plugin", None)
-        if kind is None:
-            raise UsageError(f"nipype has no plugin {choice.name!r}; see --use-plugin in the docs")
-        arguments = {**choice.arguments, "status_callback": callback}
-        if arguments.get("mp_context") == "forkserver":
-            arguments["mp_context"] = START_METHOD
-        return kind(plugin_args=arguments)
-    if settings.n_procs == 1:
-        return plugins.LinearPlugin(plugin_args={"status_callback": callback})
-    return plugins.MultiProcPlugin(
-        plugin_args={
-            "n_procs": settings.n_procs,
-            "memory_gb": settings.memory_gb,
-            "n_gpu_procs": settings.omp_nthreads,
-            "raise_insufficient": False,
-            "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
-            "mp_context": START_METHOD,
-            "status_callback": callback,
-        }
-    )
+    if choice is None:
+        choice = PluginChoice("Linear" if settings.n_procs == 1 else "MultiProc", {})
+    kind = MENDED.get(choice.name) or getattr(plugins, f"{choice.name}Plugin", None)
+    if kind is None:
+        raise UsageError(f"nipype has no plugin {choice.name!r}; see --use-plugin in the docs")
+    arguments = _pool_arguments(settings) if choice.name == "MultiProc" else {}
+    arguments |= choice.arguments
+    if arguments.get("mp_context") == "forkserver":
+        arguments["mp_context"] = START_METHOD
+    return kind(plugin_args={**arguments, "status_callback": callback})
+
+
+def _pool_arguments(settings: RunSettings) -> dict[str, Any]:
+    """What MultiProc is told unless the user tells it otherwise."""
+    return {
+        "n_procs": settings.n_procs,
+        "memory_gb": settings.memory_gb,
+        "n_gpu_procs": settings.omp_nthreads,
+        "raise_insufficient": False,
+        "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
+        "mp_context": START_METHOD,
+    }
 
 
 def execute(workflow: Workflow, plugin: PluginBase, *, verbosity: int) -> None:
@@ -284,9 +242,8 @@ def execute(workflow: Workflow, plugin: PluginBase, *, verbosity: int) -> None:
     try:
         workflow.run(plugin=plugin)
     finally:
-        pool = getattr(plugin, "pool", None)
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+        if isinstance(plugin, LastingPool | SlurmJobs):
+            plugin.close()
 
 
 def _set_loudness(level: str) -> None:

@@ -54,6 +54,11 @@ class Plan:
     remarks: tuple[Remark, ...] = ()
 
     @property
+    def is_of_use(self) -> bool:
+        """Whether something is run, or failed already."""
+        return bool(self.cases) or any(one.status == "failed" for one in self.left_out)
+
+    @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The plan as a table with the columns :data:`PLAN_COLUMNS`, sorted."""
         said = {one.case: one.sentence for one in self.remarks}
@@ -210,7 +215,7 @@ def require_cases(plan: Plan, settings: RunSettings) -> None:
     NothingToDoError
         Naming the subjects and files seen, the filters, and the nearest misses.
     """
-    if plan.cases or any(one.status == "failed" for one in plan.left_out):
+    if plan.is_of_use:
         return
     seen = sorted({one.participant_id for one in plan.left_out})
     said = (f"{one.participant_id}: {one.reason}" for one in plan.left_out)

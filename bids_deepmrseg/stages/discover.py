@@ -5,6 +5,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids.exceptions import BIDSValidationError
@@ -22,12 +23,13 @@ from bids_deepmrseg.selection.filters import (
 from bids_deepmrseg.selection.folders import describe_dataset, find_anat_folders, find_subjects
 from bids_deepmrseg.selection.names import ENDINGS, listed, parse_name, why_unusable
 from bids_deepmrseg.selection.pairs import Subject
-from bids_deepmrseg.selection.plan import Plan, plan_subject, row_of_unknown
+from bids_deepmrseg.selection.plan import Plan, plan_subject, require_cases, row_of_unknown
 from bids_deepmrseg.selection.scans import Scan, why_removed, without_twins
+from bids_deepmrseg.selection.shards import describe_shard, take_part
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.tasks import Task
 
-__all__ = ["Plan", "discover"]
+__all__ = ["Plan", "discover", "why_idle"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def discover(settings: RunSettings, tasks: tuple[Task, ...]) -> Plan:
     Parameters
     ----------
     settings
-        Dataset, labels and filters.
+        Dataset, labels and filters, and which shard of the participants this run takes.
     tasks
         What is to be segmented; every run of every session is taken for each.
 
@@ -83,8 +85,33 @@ def discover(settings: RunSettings, tasks: tuple[Task, ...]) -> Plan:
     )
 
 
+def why_idle(plan: Plan, settings: RunSettings, tasks: tuple[Task, ...]) -> str | None:
+    """Why there is nothing to do, if that is as it may be; ``None`` if there is something.
+
+    A shard to which nothing falls is none to be worried about as long as other shards have work,
+    so that is looked for in the whole dataset.
+
+    Raises
+    ------
+    NothingToDoError
+        If there is nothing to do in the whole dataset.
+    """
+    if settings.num_shards is None or plan.is_of_use:
+        require_cases(plan, settings)
+        return None
+    whole = discover(replace(settings, num_shards=None, shard_index=None), tasks)
+    require_cases(whole, settings)
+    what = "has no scan that can be segmented" if plan.left_out else "has no participant"
+    rest = f"the other shards have {len(whole.cases)} cases to run"
+    return f"{describe_shard(settings)} {what}; {rest}"
+
+
 def _choose_subjects(settings: RunSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Participants to look at, and those asked for that are not there."""
+    """Participants to look at, and those asked for that are not there, of this run's shard.
+
+    What is wrong with the whole selection is an error in every shard; what is only to be known
+    of it is told by the first.
+    """
     root = settings.bids_dir
     if not root.is_dir():
         raise UsageError(
@@ -95,7 +122,7 @@ def _choose_subjects(settings: RunSettings) -> tuple[tuple[str, ...], tuple[str,
     if not known:
         raise NothingToDoError(f"{root} has no sub-* folder, {describe_dataset(root)}")
     excluded = settings.exclude_participant_labels
-    for label in set(excluded) - set(known):
+    for label in () if settings.shard_index else sorted(set(excluded) - set(known)):
         logger.warning("--exclude-participant-label %s: there is no sub-%s", label, label)
     chosen, unknown = choose_participants(known, settings.participant_labels, excluded)
     if not chosen:
@@ -104,7 +131,11 @@ def _choose_subjects(settings: RunSettings) -> tuple[tuple[str, ...], tuple[str,
             f"{root} holds none of the participants asked for ({wanted or 'all are excluded'}); "
             f"it has {listed([f'sub-{label}' for label in known])}"
         )
-    return chosen, unknown
+    mine = set(take_part((*chosen, *unknown), settings))
+    return (
+        tuple(label for label in chosen if label in mine),
+        tuple(label for label in unknown if label in mine),
+    )
 
 
 def _find_scans(
@@ -165,7 +196,10 @@ def _query(
 def _open_layout(
     settings: RunSettings, labels: Sequence[str], suffixes: Sequence[str]
 ) -> BIDSLayout:
-    """An index that holds at least the structural scans of the participants."""
+    """An index that holds at least the structural scans of the participants.
+
+    A shard uses a saved index, but makes none: all shards would then index the whole dataset.
+    """
     folder = settings.bids_database_dir
     if folder is None:
         return _index(settings, labels)
@@ -184,6 +218,8 @@ def _open_layout(
         )
     else:
         return saved
+    if settings.num_shards is not None:
+        return _index(settings, labels)
     layout = _index(settings, find_subjects(settings.bids_dir))
     if may_replace and not settings.dry_run:
         _save(layout, folder)

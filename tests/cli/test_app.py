@@ -13,6 +13,7 @@ from bids_deepmrseg.cli.parser import read_command
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.files import read_tsv
 from bids_deepmrseg.network.weights import RECORD_FILE
+from bids_deepmrseg.settings import read_settings
 from bids_deepmrseg.stages.status import read_status
 from bids_deepmrseg.taskfiles import WEIGHTS_RECORD_FILE
 from bids_deepmrseg.tasks import Task
@@ -189,6 +190,39 @@ def test_a_dry_run_with_nothing_to_do_says_so(
     captured = capsys.readouterr()
     assert "0 to run, 1 left out" in captured.out
     assert "sub-01/anat holds sub-01_FLAIR.nii" in captured.err
+
+
+def test_a_dry_run_shows_the_plan_of_its_shard_only(
+    tmp_path: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"sub-0{n}_T1w.nii" for n in range(1, 4)]
+    bids_dir = make_dataset(tmp_path / "bids", names)
+    command = [str(bids_dir), str(tmp_path / "out"), "participant", "--dry-run"]
+    command += ["--models-dir", str(models_dir), "--task", "tiny", "--num-shards", "4"]
+    said = []
+    for index in range(4):
+        assert main([*command, "--shard-index", str(index)]) == os.EX_OK
+        said.append(capsys.readouterr().out.splitlines()[1:])
+    assert [[line.split()[0] for line in lines[:-1]] for lines in said[:3]] == [
+        ["sub-01"],
+        ["sub-02"],
+        ["sub-03"],
+    ]
+    assert said[3] == [
+        "0 to run, 0 left out",
+        "shard 3 of 4 (counted from 0) has no participant; the other shards have 3 cases to run",
+    ]
+
+
+def test_a_shard_without_participants_is_no_failure_and_says_so(
+    tmp_path: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset(tmp_path / "bids", ("sub-01_T1w.nii.gz",))
+    assert start(tmp_path, models_dir, "--num-shards", "2", "--shard-index", "1") == os.EX_OK
+    assert "shard 1 of 2 (counted from 0) has no participant" in capsys.readouterr().err
+    assert read_status(only_run(tmp_path) / "status.tsv") == ()
+    recorded = read_settings(only_run(tmp_path) / "settings.toml")
+    assert (recorded.num_shards, recorded.shard_index) == (2, 1)
 
 
 def start(tmp_path: Path, models_dir: Path, *flags: str) -> int:

@@ -15,6 +15,8 @@ EVERYTHING = {
     "--session-label": ("ses-a", "b"),
     "--exclude-participant-label": ("sub-03",),
     "--task": ("deepbrain", "wml"),
+    "--num-shards": ("8",),
+    "--shard-index": ("3",),
     "--bids-filter-file": ("/f.json",),
     "--bids-database-dir": ("/db",),
     "--skip-bids-validation": (),
@@ -44,6 +46,7 @@ def test_every_flag_reaches_its_setting_in_either_spelling() -> None:
     assert settings.participant_labels == ("01", "02")
     assert settings.session_labels == ("a", "b")
     assert settings.exclude_participant_labels == ("03",)
+    assert (settings.num_shards, settings.shard_index) == (8, 3)
     assert settings.tasks == ("deepbrain", "wml")
     assert (settings.bids_filter_file, settings.bids_database_dir, settings.work_dir) == (
         Path("/f.json"),

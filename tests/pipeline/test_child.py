@@ -1,6 +1,7 @@
 """A child's death, error or lack of memory becomes a sentence; the parent goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,16 @@ def add(a: int, b: int) -> int:
 
 def die_by(number: int) -> None:
     os.kill(os.getpid(), number)
+
+
+def hold_and_die(size_mb: int) -> None:
+    held = bytearray(os.urandom(1024) * 1024 * size_mb)
+    time.sleep(0.5)
+    die_by(signal.SIGKILL if held else signal.SIGTERM)
+
+
+def own_oom_score() -> int:
+    return int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
 
 
 def leave() -> None:
@@ -68,11 +79,19 @@ def test_the_function_runs_in_another_process_with_its_threads_limited() -> None
 
 def test_a_child_that_is_killed_becomes_a_sentence_about_memory() -> None:
     with pytest.raises(ResourceError) as caught:
-        call(die_by, signal.SIGKILL)
+        call(hold_and_die, 300)
     sentence = str(caught.value)
     assert "process of sub-01_T1w tiny was killed by signal 9 (SIGKILL)" in sentence
-    assert "most likely memory ran out: about 4.2 GB are needed" in sentence
+    assert "about 4.2 GB are needed" in sentence
     assert "--n-procs" in sentence
+    found = re.search(r"it held (\d\.\d) GB when last seen", sentence)
+    assert found is not None
+    assert 0.3 <= float(found[1]) < 1.5
+
+
+def test_the_kernel_is_to_take_the_child_before_its_parent() -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
+    assert call(own_oom_score) == min(own + 500, 1000)
 
 
 def test_another_signal_is_named_and_memory_is_not_blamed() -> None:
@@ -136,6 +155,22 @@ def test_no_child_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
     wait_for(lambda: not is_alive(child))
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    """Such as those that nipype's plugins for clusters hand in."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from bids_deepmrseg.pipeline.child import run_in_child\n"
+        "from tests.pipeline.test_child import add\n"
+        "print('sum', run_in_child(add, 2, 3, name='x', n_threads=1, memory_gb=1))\n"
+        "print(__file__, __spec__)\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script)]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.splitlines() == ["sum 5", f"{script} None"]
 
 
 def wait_for(condition: object, limit_s: float = 60) -> None:

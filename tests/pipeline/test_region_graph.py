@@ -9,7 +9,8 @@ import pytest
 
 from bids_deepmrseg.files import read_json, read_tsv
 from bids_deepmrseg.pipeline.graph import run
-from bids_deepmrseg.pipeline.workflow import batches, build_workflow, estimate_memory_gb
+from bids_deepmrseg.pipeline.needs import estimate_memory_gb
+from bids_deepmrseg.pipeline.workflow import batches, build_workflow
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings

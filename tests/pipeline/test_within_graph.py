@@ -9,7 +9,8 @@ import pytest
 from bids_deepmrseg.imaging.lesions import LesionRule, find_lesions
 from bids_deepmrseg.pipeline.graph import run
 from bids_deepmrseg.pipeline.handoff import load_provenance, load_segmented
-from bids_deepmrseg.pipeline.workflow import build_workflow, estimate_memory_gb, lesion_rule
+from bids_deepmrseg.pipeline.needs import estimate_memory_gb
+from bids_deepmrseg.pipeline.workflow import build_workflow, lesion_rule
 from bids_deepmrseg.records import Case, Segmented
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings

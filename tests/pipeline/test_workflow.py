@@ -6,12 +6,11 @@ import pytest
 from nipype.pipeline.plugins import LinearPlugin, MultiProcPlugin
 
 from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.pipeline.needs import UNKNOWN_MEMORY_GB, estimate_memory_gb
 from bids_deepmrseg.pipeline.plugin import PluginChoice
 from bids_deepmrseg.pipeline.workflow import (
-    UNKNOWN_MEMORY_GB,
     batches,
     build_workflow,
-    estimate_memory_gb,
     make_plugin,
 )
 from bids_deepmrseg.records import Case
