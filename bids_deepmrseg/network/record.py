@@ -146,7 +146,12 @@ def verify(folder: Path, record: ModelRecord) -> None:
     """
     if not record.members:
         raise WeightsError(f"{folder / RECORD_FILE} lists no network")
-    for member in record.members:
+    verify_members(folder, record.members)
+
+
+def verify_members(folder: Path, members: Sequence[ModelMember]) -> None:
+    """As :func:`verify`, for some of a model's networks."""
+    for member in members:
         file = folder / member.file
         if not file.is_file():
             raise WeightsError(f"weights {file} are absent; install the package again")
