@@ -65,6 +65,11 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def n_waiting(self) -> int:
+        """Cases that are prepared and wait for a device."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """End all workers; cases that still wait are told that the run has ended."""
         with self._changing:
