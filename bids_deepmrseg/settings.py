@@ -72,7 +72,7 @@ class RunSettings:
     memory_gb
         Memory of the run in gigabytes.
     device
-        ``cpu``, ``cuda`` or ``cuda:N``.
+        ``cpu`` or ``cuda:N``, or several with commas between them.
     verbosity
         0 for one line per case and stage, 1 and above for more.
     run_id
@@ -127,6 +127,11 @@ class RunSettings:
         """Where this run puts its log, its settings and its table of cases."""
         return self.output_dir / "logs" / self.run_id
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where networks run; with more than one, every one has a worker of its own."""
+        return tuple(self.device.split(","))
+
     def _check_resources(self) -> None:
         """Refuse counts and sizes that no run could work with."""
         for flag, count in (("n-procs", self.n_procs), ("omp-nthreads", self.omp_nthreads)):
@@ -142,8 +147,7 @@ class RunSettings:
                 f"memory must be {MIN_MEMORY_GB} GB or more, got {self.memory_gb:g} GB; --mem-gb "
                 "counts in gigabytes, --mem in megabytes unless a unit follows the number"
             )
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise UsageError(f"--device is auto, cpu, cuda or cuda:N, not {self.device!r}")
+        check_devices(self.devices)
 
     def _check_lesions(self) -> None:
         """Refuse thresholds that are no probability and volumes that are none."""
@@ -220,6 +224,27 @@ class RunSettings:
                 f"the work folder {self.work_dir} lies inside the input dataset; "
                 "give -w a folder outside of it"
             )
+
+
+def check_devices(devices: tuple[str, ...]) -> None:
+    """Refuse names that no device has, and a CPU beside GPUs, of which neither would gain.
+
+    Raises
+    ------
+    UsageError
+        With what may be said instead.
+    """
+    for name in devices:
+        if not re.fullmatch(r"cpu|cuda:\d+", name):
+            raise UsageError(
+                f"--device is auto, cpu, cuda, cuda:N or several such as cuda:0,cuda:2, "
+                f"not {','.join(devices)!r}"
+            )
+    if len({name.partition(":")[0] for name in devices}) > 1:
+        raise UsageError(
+            f"--device {','.join(devices)} names GPUs and the CPU; name one kind, for rounding "
+            "differs between them and which case goes where is left to chance"
+        )
 
 
 def _accepts(kind: object, value: object) -> bool:

@@ -44,7 +44,7 @@ def any_settings(draw: st.DrawFn) -> RunSettings:
         n_procs=n_procs,
         omp_nthreads=draw(st.integers(1, n_procs)),
         memory_gb=draw(st.floats(0.5, 1e30)),
-        device=draw(st.sampled_from(["cpu", "cuda", "cuda:3"])),
+        device=draw(st.sampled_from(["cpu", "cpu,cpu", "cuda:3", "cuda:0,cuda:2"])),
     )
 
 
@@ -70,7 +70,10 @@ def test_each_run_has_its_own_log_folder() -> None:
         ({"memory_gb": 0.016}, "--mem in megabytes"),
         ({"memory_gb": float("nan")}, "memory must be"),
         ({"memory_gb": float("inf")}, "memory must be"),
-        ({"device": "gpu"}, "auto, cpu, cuda or cuda:N"),
+        ({"device": "gpu"}, "--device is auto, cpu, cuda, cuda:N or several such as"),
+        ({"device": "cpu,"}, "not 'cpu,'"),
+        ({"device": "cuda"}, "not 'cuda'"),  # all GPUs: which, is told before
+        ({"device": "cuda:0,cpu"}, "--device cuda:0,cpu names GPUs and the CPU; name one kind"),
         ({"participant_labels": ("01,02",)}, "apart by spaces"),
         ({"session_labels": ("",)}, "not a BIDS label"),
         ({"num_shards": 3}, "--num-shards is given without --shard-index"),

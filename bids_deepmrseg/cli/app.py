@@ -158,10 +158,10 @@ def _participant(settings: RunSettings, device: str) -> int:
     """Segment scans; from the first look at the dataset on, errors also go to the log file."""
     from bids_deepmrseg.cli.runlog import logging_to
     from bids_deepmrseg.stages.describe import check_ours
-    from bids_deepmrseg.stages.segment import pick_device
+    from bids_deepmrseg.stages.segment import pick_devices
 
     tasks = choose_tasks(settings)
-    settings = replace(settings, device=pick_device(device))
+    settings = replace(settings, device=",".join(pick_devices(device)))
     check_ours(settings.output_dir)
     with logging_to(settings.log_dir, verbosity=settings.verbosity):
         try:

@@ -227,8 +227,9 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--device",
-        metavar="auto|cpu|cuda|cuda:N",
-        help="where networks run; default: auto, which is a GPU if there is one",
+        metavar="auto|cpu|cuda|cuda:N,...",
+        help="where networks run: all GPUs (cuda), or those named, with commas between them, each "
+        "with a worker of its own; default: auto, which is all GPUs, or the CPU without one",
     )
 
 

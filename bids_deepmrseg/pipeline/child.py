@@ -103,7 +103,7 @@ def _child(
     except DeepMRSegError as error:
         answer = _Answer(None, error)
     except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
-        answer = _Answer(None, _described(error))
+        answer = _Answer(None, in_our_words(error))
     sender.send(answer)
     sender.close()
 
@@ -121,7 +121,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
-def _described(error: Exception) -> DeepMRSegError:
+def in_our_words(error: Exception) -> DeepMRSegError:
     """An exception that is not ours, in our words, with its traceback as a note."""
     text = str(error).strip().partition("\n")[0]
     described: DeepMRSegError

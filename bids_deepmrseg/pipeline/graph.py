@@ -11,6 +11,7 @@ from typing import Any
 from bids_deepmrseg.errors import DeepMRSegError
 from bids_deepmrseg.files import ABSENT
 from bids_deepmrseg.pipeline.claims import CaseClaims, claim_cases
+from bids_deepmrseg.pipeline.devices import left_by_workers, workers_of
 from bids_deepmrseg.pipeline.environment import NOTES_FOLDER, clean_work_dir, run_folder
 from bids_deepmrseg.pipeline.handoff import (
     STAGES,
@@ -127,17 +128,19 @@ def _run_nodes(
     choice = None if settings.use_plugin is None else read_plugin(settings.use_plugin)
     progress = _progress(nodes, notes_dir)
     first_error: str | None = None
-    for batch in nipype_side.batches(cases, settings):
-        plugin = nipype_side.make_plugin(settings, choice, progress)
-        workflow = nipype_side.build_workflow(batch, settings, notes_dir)
-        try:
-            nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
-        except Exception as error:
-            logger.debug("nipype ended with an error", exc_info=True)
-            sentence = str(error).strip().rpartition("\n")[2]
-            first_error = first_error or sentence or type(error).__name__
-            if settings.stop_on_first_crash:
-                break
+    with workers_of(settings, choice) as workers:
+        for batch in nipype_side.batches(cases, settings):
+            workflow = nipype_side.build_workflow(batch, settings, notes_dir, workers)
+            left = left_by_workers(settings, workers, nipype_side.largest_gb(workflow))
+            plugin = nipype_side.make_plugin(left, choice, progress)
+            try:
+                nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
+            except Exception as error:
+                logger.debug("nipype ended with an error", exc_info=True)
+                sentence = str(error).strip().rpartition("\n")[2]
+                first_error = first_error or sentence or type(error).__name__
+                if settings.stop_on_first_crash:
+                    break
     return first_error
 
 

@@ -70,7 +70,11 @@ class _CaseInterface(SimpleInterface, ABC):
 
 class _SegmentInputSpec(_CaseInputSpec):
     model_files = traits.List(File(exists=True), desc="weights and record: new ones, new answer")
-    device = traits.Str("cpu", usedefault=True, desc="torch device")
+    device = traits.Str("cpu", usedefault=True, desc="kind of device that networks run on")
+    torch_device = traits.Str(
+        "cpu", usedefault=True, nohash=True, desc="device of that kind, without workers"
+    )
+    workers = traits.Str(nohash=True, desc="address of those of the run that run the networks")
     fast = traits.Bool(
         default_value=False, usedefault=True, desc="only the ensemble's first network"
     )
@@ -111,12 +115,13 @@ class SegmentCase(_CaseInterface):
         request = SegmentRequest(
             case=case,
             model_folder=Path(self.inputs.task_file).parent,
-            device=self.inputs.device,
+            device=self.inputs.torch_device,
             fast=self.inputs.fast,
             keep_probabilities=self.inputs.keep_probabilities,
             file=segmented_file,
             locator=self._locator(),
             rule=self._rule(),
+            workers=self.inputs.workers if isdefined(self.inputs.workers) else None,
         )
         if isdefined(self.inputs.registration):
             request = replace(

@@ -53,7 +53,9 @@ def batches(cases: tuple[Case, ...], settings: RunSettings) -> tuple[tuple[Case,
     return tuple(tuple(batch) for batch in together.values())
 
 
-def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path) -> Workflow:
+def build_workflow(
+    cases: tuple[Case, ...], settings: RunSettings, notes_dir: Path, workers: str | None = None
+) -> Workflow:
     """Wire segment, measure and write for every case, and to segment what locates it.
 
     Parameters
@@ -64,6 +66,8 @@ def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Pa
         Give folders, resources and device.
     notes_dir
         Where nodes leave durations and errors.
+    workers
+        Address of the run's workers, which then run the networks of all cases.
     """
     workflow = Workflow(name=WORKFLOW_NAME, base_dir=str(settings.work_dir.absolute()))
     workflow.config["execution"] = {
@@ -79,14 +83,14 @@ def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Pa
     probabilities = settings.write_probabilities
     segments = {
         node_name(case, "segment"): _segment_node(
-            case, settings, notes_dir, keep_probabilities=probabilities
+            case, settings, notes_dir, workers, keep_probabilities=probabilities
         )
         for case in cases
     }
     needed = locating_cases(cases, settings)
     for case in needed:
         segments[node_name(case, "segment")] = _segment_node(
-            case, settings, notes_dir, keep_probabilities=False
+            case, settings, notes_dir, workers, keep_probabilities=False
         )
     for case in cases:
         _add_case(workflow, case, segments[node_name(case, "segment")], settings, notes_dir)
@@ -97,6 +101,11 @@ def build_workflow(cases: tuple[Case, ...], settings: RunSettings, notes_dir: Pa
             results = [(f"{one}_file", f"locator_{one}_file") for one in HANDED_OVER]
             workflow.connect([(segments[node_name(locator, "segment")], segment, results)])
     return workflow
+
+
+def kind_of(settings: RunSettings) -> str:
+    """``cpu`` or ``cuda``: what may change the last digits of a result, unlike which of them."""
+    return settings.devices[0].partition(":")[0]
 
 
 def locating_cases(cases: tuple[Case, ...], settings: RunSettings) -> tuple[Case, ...]:
@@ -110,20 +119,28 @@ def locating_cases(cases: tuple[Case, ...], settings: RunSettings) -> tuple[Case
 
 
 def _segment_node(
-    case: Case, settings: RunSettings, notes_dir: Path, *, keep_probabilities: bool
+    case: Case,
+    settings: RunSettings,
+    notes_dir: Path,
+    workers: str | None,
+    *,
+    keep_probabilities: bool,
 ) -> Node:
-    """The node that runs the networks."""
+    """The node that runs the networks, or that waits for a worker to do so."""
     folder = find_model_folder(case.task, settings.models_dir).absolute()
     memory_gb = estimate_memory_gb(case, keep_probabilities=keep_probabilities)
     segment = SegmentCase(
         model_files=sorted(str(file) for file in folder.iterdir() if file.is_file()),
-        device=settings.device,
+        device=kind_of(settings),
+        torch_device=settings.devices[0],
         fast=settings.fast,
         keep_probabilities=keep_probabilities,
-        use_gpu=settings.device != "cpu",
-        n_threads=settings.omp_nthreads,
+        use_gpu=workers is None and kind_of(settings) != "cpu",
+        n_threads=settings.omp_nthreads if workers is None else 1,
         memory_gb=memory_gb,
     )
+    if workers is not None:
+        segment.inputs.workers = workers
     locator = find_locator(case.task, settings.models_dir)
     if locator is not None:
         locator_folder = find_model_folder(locator, settings.models_dir)
@@ -168,7 +185,7 @@ def _node(
         notes_dir=str(notes_dir),
         note_name=node_name(case, stage),
     )
-    n_procs = settings.omp_nthreads if stage == "segment" else 1
+    n_procs = interface.inputs.n_threads if stage == "segment" else 1
     return Node(interface, name=node_name(case, stage), n_procs=n_procs, mem_gb=memory_gb)
 
 
@@ -191,6 +208,11 @@ def _add_case(
             (measure, write, [("measures_file", "measures_file")]),
         ]
     )
+
+
+def largest_gb(workflow: Workflow) -> float:
+    """Memory of the node that is expected to need most."""
+    return max(float(workflow.get_node(name).mem_gb) for name in workflow.list_node_names())
 
 
 def make_plugin(

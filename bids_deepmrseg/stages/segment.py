@@ -1,7 +1,7 @@
 """Stage 3 of 8: slices through the networks; views are fused into one probability per class."""
 
 import logging
-from collections.abc import Iterator
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.backends import cudnn
 from torch.nn import functional
 
-from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.errors import ResourceError, SegmentationError, UsageError, WeightsError
 from bids_deepmrseg.imaging.certainty import (
     Winners,
     border_entropy_bits,
@@ -26,18 +27,18 @@ from bids_deepmrseg.imaging.tidy import (
     merge_parts,
     part_labels,
 )
-from bids_deepmrseg.network.blocks import fold_normalisation
-from bids_deepmrseg.network.weights import (
+from bids_deepmrseg.network.loaded import LoadedNetworks
+from bids_deepmrseg.network.record import (
+    RECORD_FILE,
     SLICE_AXIS,
     ModelMember,
     ModelRecord,
     View,
     label_lines,
-    load_network,
     read_record,
-    verify,
 )
 from bids_deepmrseg.records import Certainty, Predicted, Prepared, preprocessing_of
+from bids_deepmrseg.settings import check_devices
 from bids_deepmrseg.tasks import DIRECTIONS, Label, Place, Task
 
 logger = logging.getLogger(__name__)
@@ -45,31 +46,77 @@ logger = logging.getLogger(__name__)
 FLIPPED_VIEWS: tuple[View, ...] = ("axial", "coronal")  # of which right and left are in the slice
 CLUSTER_GAP_MM = 6.0  # parts of one place in the head lie nearer together than this
 BATCH_SLICES = 4  # larger batches are no faster on a CPU (memory is allocated anew each time)
+GPU_BATCH_SLICES = 16  # to begin with; halved as long as the GPU's memory does not suffice
 
 
-def pick_device(name: str) -> str:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that exists.
+def pick_devices(asked: str) -> tuple[str, ...]:
+    """Turn what ``--device`` says into devices that exist.
+
+    Parameters
+    ----------
+    asked
+        ``auto`` for all GPUs, or the CPU where there is none; ``cuda`` for all GPUs; or names
+        such as ``cpu`` and ``cuda:1`` with commas between them, once for every worker.
+
+    Returns
+    -------
+    tuple
+        ``cpu`` or ``cuda:N``, as torch numbers what ``CUDA_VISIBLE_DEVICES`` shows it.
 
     Raises
     ------
     UsageError
-        If a GPU is asked for that is not there.
+        If a GPU is asked for that is not there, or the text names no devices.
     """
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return "cuda:0" if n_gpus else "cpu"
-    if name == "cpu":
-        return name
-    kind, _, number = name.partition(":")
-    if kind != "cuda" or not (number or "0").isdecimal():
-        raise UsageError(f"--device {name} is unknown; say auto, cpu, cuda or cuda:N")
-    if int(number or 0) >= n_gpus:
-        raise UsageError(f"--device {name} is not there; torch sees {n_gpus} CUDA devices")
-    return f"cuda:{number or 0}"
+    if asked == "cuda" or (asked == "auto" and n_gpus):
+        named = tuple(f"cuda:{number}" for number in range(max(n_gpus, 1)))
+    else:
+        named = ("cpu",) if asked == "auto" else tuple(asked.split(","))
+    check_devices(named)
+    for name in named:
+        if name != "cpu" and int(name.partition(":")[2]) >= n_gpus:
+            raise UsageError(f"--device {name} is not there; {_seen(n_gpus)}")
+    return named
+
+
+def pick_device(asked: str) -> str:
+    """As :func:`pick_devices`, for what runs on one device: the first.
+
+    Raises
+    ------
+    UsageError
+        As there, and if several are named.
+    """
+    if "," in asked:
+        raise UsageError(f"--device {asked}: this runs on one device; name one")
+    return pick_devices(asked)[0]
+
+
+def _seen(n_gpus: int) -> str:
+    """What torch can tell of the GPUs of this machine."""
+    seen = f"torch sees {n_gpus} CUDA devices"
+    if torch.version.cuda is None:
+        seen += " (it was built without CUDA)"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return seen if visible is None else f"{seen}, and CUDA_VISIBLE_DEVICES is '{visible}'"
+
+
+def describe_device(device: str) -> str:
+    """A device as sidecars call it: a GPU's number alone says little elsewhere."""
+    if device == "cpu":
+        return device
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def segment(
-    prepared: Prepared, folder: Path, task: Task, *, device: str, fast: bool = False
+    prepared: Prepared,
+    folder: Path,
+    task: Task,
+    *,
+    device: str,
+    fast: bool = False,
+    networks: LoadedNetworks | None = None,
 ) -> Predicted:
     """Run every network of a task's ensemble over its slices and average their probabilities.
 
@@ -85,6 +132,9 @@ def segment(
         Torch device.
     fast
         Run only the ensemble's first network, and show it no mirror image.
+    networks
+        Of that device, to find there what earlier calls loaded, and to leave there what this one
+        loads; without it, networks are loaded for this call alone.
 
     Returns
     -------
@@ -97,13 +147,30 @@ def segment(
         If the weights are damaged or belong to another task.
     SegmentationError
         If the networks find none of the structures, lesions aside: people may have none.
+    ResourceError
+        If the memory of a GPU does not suffice.
+
+    Notes
+    -----
+    Networks run in float32 everywhere. A GPU is kept from rounding to TF32 and from choosing its
+    algorithms by trial, so that the same scan has the same answer each time.
     """
     record = read_record(folder)
     check_record(record, task)
-    verify(folder, record)
+    networks = networks or LoadedNetworks(device)
+    if not record.members:
+        raise WeightsError(f"{folder / RECORD_FILE} lists no network")
+    networks.verify(folder, record.members)
     if fast:
         record = replace(record, members=record.members[:1], flips=False)
-    probabilities, answers = _fused(prepared.channels, folder, record, task, device)
+    try:
+        with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            probabilities, answers = _fused(prepared.channels, folder, record, task, networks)
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"the memory of {describe_device(networks.device)} did not suffice for {task.name}, "
+            "not even slice by slice; free it from other programs, or name another --device"
+        ) from error
     n_removed = tidy(probabilities, task)
     may_find_none = task.lesions is not None
     if not may_find_none and not (probabilities[1:] > 0.5).any():
@@ -213,7 +280,7 @@ def _fused(
     folder: Path,
     record: ModelRecord,
     task: Task,
-    device: str,
+    networks: LoadedNetworks,
 ) -> tuple[npt.NDArray[np.float32], list[tuple[str, Winners]]]:
     """Mean probability over networks, ``(L, I, J, K)``, and who wins in each single answer."""
     groups = _groups(task)
@@ -224,8 +291,7 @@ def _fused(
             raise WeightsError(
                 f"{folder / member.file} has {member.architecture.n_classes} classes"
             )
-        network = fold_normalisation(load_network(folder, member)).to(device)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = networks.get(folder, member)
         is_flipped = record.flips and member.view in FLIPPED_VIEWS
         own = predict_view(network, channels, member)
         answers.append((member.view, winners(own, groups)))
@@ -275,7 +341,6 @@ def predict_view(
         ``(L, I, J, K)``, a view of an array in which slices lie one after another: writing each
         slice into a volume of another order would touch all of its memory each time.
     """
-    device = next(network.parameters()).device
     stacked = np.moveaxis(channels, SLICE_AXIS[member.view] + 1, 0)  # (N, C, H, W)
     n_slices, _, height, width = stacked.shape
     offsets = range(-member.neighbours, member.neighbours + 1)
@@ -283,20 +348,42 @@ def predict_view(
     padding = (0, -width % stride, 0, -height % stride)
     shape = (n_slices, member.architecture.n_classes, height, width)
     probabilities = np.empty(shape, dtype=np.float32)
-    with torch.inference_mode():
-        for batch in _batches(n_slices):
-            numbers = np.arange(n_slices)[batch]
-            beside = [stacked[np.clip(numbers + o, 0, n_slices - 1)] for o in offsets]
-            slices = torch.from_numpy(np.concatenate(beside, axis=1)).to(device)
-            logits = network(
-                functional.pad(slices, padding).contiguous(memory_format=torch.channels_last)
-            )
-            softmax = logits.float().softmax(dim=1)[..., :height, :width]
-            probabilities[batch] = softmax.cpu().numpy()
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    start, size = 0, BATCH_SLICES if on_cpu else GPU_BATCH_SLICES
+    while start < n_slices:
+        numbers = np.arange(start, min(start + size, n_slices))
+        beside = [stacked[np.clip(numbers + o, 0, n_slices - 1)] for o in offsets]
+        answer = _ask(network, np.concatenate(beside, axis=1), padding, may_fail=size > 1)
+        if answer is None:
+            torch.cuda.empty_cache()
+            size //= 2
+            continue
+        probabilities[numbers] = answer
+        start += size
     return np.moveaxis(probabilities, 0, SLICE_AXIS[member.view] + 1)
 
 
-def _batches(n_slices: int) -> Iterator[slice]:
-    """Consecutive runs of slices."""
-    for start in range(0, n_slices, BATCH_SLICES):
-        yield slice(start, min(start + BATCH_SLICES, n_slices))
+def _ask(
+    network: nn.Module,
+    slices: npt.NDArray[np.float32],
+    padding: tuple[int, int, int, int],
+    *,
+    may_fail: bool,
+) -> npt.NDArray[np.float32] | None:
+    """Probabilities of a batch; ``None`` where a GPU's memory is too small for it.
+
+    In a scope of its own, so that a batch that failed lets go of its memory.
+    """
+    device = next(network.parameters()).device
+    height, width = slices.shape[-2:]
+    try:
+        with torch.inference_mode():
+            padded = functional.pad(torch.from_numpy(slices).to(device), padding)
+            logits = network(padded.contiguous(memory_format=torch.channels_last))
+            softmax = logits.float().softmax(dim=1)[..., :height, :width]
+            probabilities: npt.NDArray[np.float32] = softmax.cpu().numpy()
+            return probabilities
+    except torch.OutOfMemoryError:
+        if not may_fail:
+            raise
+        return None

@@ -65,7 +65,8 @@ class Provenance:
     training_data, license, attribution
         What the weights learned from, and on which terms.
     device
-        ``cpu``, ``cuda`` or ``cuda:N``.
+        What the networks really ran on: ``cpu``, or a GPU such as ``cuda:1 (NVIDIA H200)``;
+        several with commas between them.
     fast
         Whether only the first network of the ensemble was run.
     n_islands_removed_voxels

@@ -1,6 +1,10 @@
 """Laws of segmenting: which networks run over which slices, and what is never taken on trust."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bids_deepmrseg.errors import SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.errors import ResourceError, SegmentationError, UsageError, WeightsError
+from bids_deepmrseg.network import loaded as loaded_module
 from bids_deepmrseg.network.architecture import Architecture
 from bids_deepmrseg.network.build import build_network
+from bids_deepmrseg.network.loaded import LoadedNetworks
 from bids_deepmrseg.network.weights import (
     SLICE_AXIS,
     VIEWS,
@@ -26,9 +32,17 @@ from bids_deepmrseg.network.weights import (
     write_record,
 )
 from bids_deepmrseg.records import Predicted, Prepared
+from bids_deepmrseg.stages import segment as segment_module
 from bids_deepmrseg.stages.prepare import prepare_volumes
 from bids_deepmrseg.stages.restore import restore
-from bids_deepmrseg.stages.segment import pick_device, predict_view, segment, tidy
+from bids_deepmrseg.stages.segment import (
+    describe_device,
+    pick_device,
+    pick_devices,
+    predict_view,
+    segment,
+    tidy,
+)
 from bids_deepmrseg.tasks import Label, Task
 from tests.imaging.test_grid import SIGNED_PERMUTATIONS, place
 from tests.makers import make_grid, make_head, make_model_folder, make_task
@@ -331,23 +345,177 @@ def test_a_structure_in_two_halves_keeps_both_but_not_flecks(
 # devices
 
 
-def test_the_cpu_is_always_there() -> None:
-    assert pick_device("cpu") == "cpu"
+@pytest.fixture
+def see_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets torch say that it sees so many GPUs, whatever is there."""
+
+    def see(n_gpus: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+
+    return see
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "", "mps"])
-def test_an_unknown_device_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="say auto, cpu, cuda or cuda:N"):
-        pick_device(name)
+@pytest.mark.parametrize(
+    ("n_gpus", "asked", "devices"),
+    [
+        (0, "auto", ("cpu",)),
+        (0, "cpu", ("cpu",)),
+        (0, "cpu,cpu", ("cpu", "cpu")),
+        (1, "auto", ("cuda:0",)),
+        (3, "auto", ("cuda:0", "cuda:1", "cuda:2")),
+        (3, "cuda", ("cuda:0", "cuda:1", "cuda:2")),
+        (3, "cpu", ("cpu",)),
+        (3, "cuda:2", ("cuda:2",)),
+        (3, "cuda:2,cuda:0", ("cuda:2", "cuda:0")),
+        (1, "cuda:0,cuda:0", ("cuda:0", "cuda:0")),
+    ],
+)
+def test_devices_are_those_that_torch_sees(
+    see_gpus: Callable[[int], None], n_gpus: int, asked: str, devices: tuple[str, ...]
+) -> None:
+    see_gpus(n_gpus)
+    assert pick_devices(asked) == devices
+    if "," not in asked:
+        assert pick_device(asked) == devices[0]
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match="is not there; torch sees"):
-        pick_device("cuda:99")
+@pytest.mark.parametrize(
+    "asked", ["gpu", "cuda:x", "cuda:-1", "", "mps", "cpu,", "auto,cpu", "cuda,cuda:1"]
+)
+def test_an_unknown_device_is_refused(see_gpus: Callable[[int], None], asked: str) -> None:
+    see_gpus(2)
+    with pytest.raises(UsageError, match="--device is auto, cpu, cuda, cuda:N or several such as"):
+        pick_devices(asked)
 
 
-def test_auto_takes_a_gpu_only_where_there_is_one() -> None:
-    assert pick_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
+def test_gpus_and_the_cpu_are_not_mixed(see_gpus: Callable[[int], None]) -> None:
+    see_gpus(2)
+    with pytest.raises(UsageError, match="cuda:0,cpu names GPUs and the CPU; name one kind"):
+        pick_devices("cuda:0,cpu")
+
+
+@pytest.mark.parametrize("asked", ["cuda:2", "cuda:0,cuda:2"])
+def test_a_gpu_that_is_not_there_is_refused_with_what_torch_sees(
+    see_gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    see_gpus(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    with pytest.raises(UsageError) as caught:
+        pick_devices(asked)
+    assert "--device cuda:2 is not there; torch sees 2 CUDA devices" in str(caught.value)
+    assert "CUDA_VISIBLE_DEVICES is '5,6'" in str(caught.value)
+
+
+def test_no_gpu_is_seen_where_none_is_made_visible() -> None:
+    """In a process of its own, for torch looks at the variable once."""
+    script = (
+        "from bids_deepmrseg.stages.segment import pick_devices\n"
+        "print(pick_devices('auto'))\n"
+        "pick_devices('cuda')\n"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout == "('cpu',)\n"
+    assert "UsageError: --device cuda:0 is not there; torch sees 0 CUDA devices" in ended.stderr
+    assert "CUDA_VISIBLE_DEVICES is ''" in ended.stderr
+
+
+def test_what_runs_on_one_device_takes_no_list() -> None:
+    with pytest.raises(UsageError, match="this runs on one device"):
+        pick_device("cpu,cpu")
+
+
+def test_the_cpu_needs_no_name() -> None:
+    assert describe_device("cpu") == "cpu"
+
+
+# memory
+
+
+class _TooSmall(nn.Module):
+    """A network on a device whose memory takes batches of a few slices only."""
+
+    def __init__(self, largest: int) -> None:
+        super().__init__()
+        self.network = _SaysPlace()
+        self.largest = largest
+        self.tried: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As its network, or a lack of memory."""
+        self.tried.append(x.shape[0])
+        if x.shape[0] > self.largest:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        logits: torch.Tensor = self.network(x)
+        return logits
+
+
+def test_batches_are_halved_until_memory_suffices() -> None:
+    channels = np.random.default_rng(0).uniform(1, 2, (1, 6, 7, 9)).astype(np.float32)
+    small = _TooSmall(1)
+    answer = predict_view(small, channels, member("axial"))
+    assert small.tried == [4, 2] + [1] * 9
+    np.testing.assert_array_equal(answer, predict_view(_SaysPlace(), channels, member("axial")))
+
+
+def test_memory_that_is_too_small_for_a_slice_is_told(
+    prepared: Prepared, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadedNetworks, "get", lambda *_: _TooSmall(0))
+    with pytest.raises(ResourceError, match="memory of cpu did not suffice for tiny") as caught:
+        segment(prepared, folder, TASK, device="cpu")
+    assert "name another --device" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_the_size_of_batches_changes_nothing_but_rounding(
+    prepared: Prepared,
+    predicted: Predicted,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+) -> None:
+    monkeypatch.setattr(segment_module, "BATCH_SLICES", size)
+    other = segment(prepared, folder, TASK, device="cpu")
+    np.testing.assert_allclose(other.probabilities, predicted.probabilities, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_what_the_cpu_gives_and_the_same_each_time(
+    prepared: Prepared, predicted: Predicted, folder: Path
+) -> None:
+    networks = LoadedNetworks("cuda:0", kept_bytes=10**9)
+    first, again = (
+        segment(prepared, folder, TASK, device="cuda:0", networks=networks) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    np.testing.assert_allclose(first.probabilities, predicted.probabilities, atol=1e-3)
+    assert np.mean(restore(first, TASK).dseg != restore(predicted, TASK).dseg) < 1e-4
+    assert describe_device("cuda:0") == f"cuda:0 ({torch.cuda.get_device_name(0)})"
+
+
+# networks that stay loaded
+
+
+def test_networks_that_stay_loaded_give_the_same_answer_and_are_read_once(
+    prepared: Prepared, predicted: Predicted, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def load(folder: Path, member: ModelMember) -> nn.Module:
+        read.append(member.file)
+        return load_network(folder, member)
+
+    monkeypatch.setattr(loaded_module, "load_network", load)
+    networks = LoadedNetworks("cpu", kept_bytes=10**8)
+    for _ in range(2):
+        answer = segment(prepared, folder, TASK, device="cpu", networks=networks)
+        np.testing.assert_array_equal(answer.probabilities, predicted.probabilities)
+    assert read == ["axial.safetensors", "sagittal.safetensors"]
 
 
 def test_certainty_is_told_of_single_answers_and_of_their_mean(

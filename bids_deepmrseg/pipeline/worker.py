@@ -1,0 +1,103 @@
+"""A process that holds a device and its networks, and answers one case after the other."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from bids_deepmrseg.errors import DeepMRSegError, ResourceError
+from bids_deepmrseg.pipeline.asking import NetworkAnswer, Networks, Opener, Question
+from bids_deepmrseg.pipeline.child import end_with_parent, in_our_words
+
+END_S = 10.0  # for a process to end after it was told to
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer as its worker pickled it, and whether that worker may be asked again."""
+
+    content: bytes
+    is_sound: bool
+
+
+class Worker:
+    """A process that holds a device; started anew after each failure that is not a case's own."""
+
+    def __init__(self, device: str, n_threads: int, opener: Opener) -> None:
+        self.device = device
+        self.n_failures = 0  # in a row
+        self._arguments = (device, n_threads, opener)
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, which makes its device ready while scans are prepared."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_work, args=(theirs, *self._arguments), name=f"worker-{self.device}", daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._pipe, self._process = ours, process
+
+    def answer(self, name: str, question: bytes) -> Said:
+        """What the process says to a question, or how it died over it."""
+        try:
+            self._pipe.send_bytes(question)
+            is_sound: bool = self._pipe.recv()
+            return Said(self._pipe.recv_bytes(), is_sound=is_sound)
+        except (EOFError, OSError):
+            self._process.join(END_S)
+            death = _death(name, self.device, self._process.exitcode)
+            return Said(pickle.dumps(death), is_sound=False)
+
+    def end(self) -> None:
+        """End the process: it holds nothing that has to be saved."""
+        self._process.terminate()
+        self._process.join(END_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _work(pipe: Connection, device: str, n_threads: int, opener: Opener) -> None:
+    """Body of a worker: answer questions until the run ends."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the run ends its workers
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # torch reads it when it is imported
+    networks: Networks | None = None
+    with suppress(Exception):  # tried again, and told, when there is somebody to tell
+        networks = opener(device)
+    while True:
+        try:
+            question: Question = pipe.recv()
+        except EOFError:
+            return
+        answer: NetworkAnswer | DeepMRSegError
+        is_sound = True
+        try:
+            networks = networks or opener(device)
+            answer = networks.ask(question)
+        except DeepMRSegError as error:
+            answer, is_sound = error, not isinstance(error, ResourceError)
+        except Exception as error:  # noqa: BLE001 - the case is told, whatever it is
+            answer, is_sound = in_our_words(error), False
+        pipe.send(is_sound)
+        pipe.send(answer)
+
+
+def _death(name: str, device: str, exit_code: int | None) -> ResourceError:
+    """What to say of a worker that ended while it had a case."""
+    worker = f"the process that runs the networks on {device}"
+    if exit_code is None or exit_code >= 0:
+        return ResourceError(f"{worker} ended with code {exit_code} while it had {name}")
+    killed = f"{worker} was killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
+    if -exit_code != signal.SIGKILL:
+        return ResourceError(f"{killed} while it had {name}")
+    return ResourceError(
+        f"{killed} while it had {name}; most likely memory ran out: give the machine, container "
+        "or job more, or run fewer cases at a time (--n-procs) or on fewer devices (--device)"
+    )
