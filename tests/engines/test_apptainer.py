@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from bids_deepmrseg.cli.app import main
 from bids_deepmrseg.stages.status import read_status
 from tests.engines.apptainer.engine import (
     CONTAINED,
+    ENTER,
     SHARED,
     SOURCES,
     USER_ID,
@@ -24,6 +28,7 @@ from tests.engines.apptainer.engine import (
     Ended,
 )
 from tests.engines.conftest import REPOSITORY, BaseImage, run_setup
+from tests.engines.podman import Podman, build_options, environment
 from tests.makers import bids_path, make_dataset, make_model_folder, make_task, open_nifti
 
 pytestmark = pytest.mark.engine("apptainer")
@@ -31,6 +36,7 @@ pytestmark = pytest.mark.engine("apptainer")
 VERSION = (REPOSITORY / "version").read_text(encoding="utf-8").strip()
 REVISION = "0123456789abcdef"
 LABEL = "org.opencontainers.image."
+TAG = f"localhost/bids-deepmrseg:{VERSION}-test"
 FROM_ARCHIVE, FROM_IMAGE = "from-archive.sif", "from-image.sif"
 TINY = ("--models-dir", "/models", "--task", "tiny", *WORKERS)
 TWO = {"/data:ro": "two scans", "/models:ro": "models"}
@@ -77,7 +83,33 @@ def from_archive(apptainer: Apptainer, base_image: BaseImage) -> str:
     return FROM_ARCHIVE
 
 
-@pytest.fixture(params=[FROM_ARCHIVE])
+@pytest.fixture(scope="session")
+def image_archive(apptainer: Apptainer, base_image: BaseImage) -> Path:
+    """What the Dockerfile makes, as ``docker save`` writes it."""
+    env = environment(base_image)
+    options = shlex.join(build_options(base_image))
+    image = ["make", "image", "ENGINE=podman", f"IMAGE={TAG}", f"IMAGE_OPTIONS={options}"]
+    subprocess.run(
+        [*image, f"REVISION={REVISION}"], cwd=REPOSITORY, env=env, check=True, capture_output=True
+    )
+    archive = apptainer.shared / "image.tar"
+    archive.unlink(missing_ok=True)
+    Podman(env, TAG).call("save", "--format", "docker-archive", "--output", str(archive), TAG)
+    apptainer.own(archive)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def from_image(apptainer: Apptainer, base_image: BaseImage, image_archive: Path) -> str:
+    """The definition, built from the image that the Dockerfile makes."""
+    arguments = {"BOOTSTRAP": "docker-archive", "FROM": f"{SHARED / image_archive.name}"}
+    built = apptainer.build(FROM_IMAGE, base=base_image, arguments=arguments)
+    tell(apptainer, FROM_IMAGE, built)
+    assert "pip install" not in built.stderr
+    return FROM_IMAGE
+
+
+@pytest.fixture(params=[FROM_ARCHIVE, FROM_IMAGE])
 def sif(request: pytest.FixtureRequest) -> str:
     """Each image in turn."""
     name: str = request.getfixturevalue(request.param.removesuffix(".sif").replace("-", "_"))
@@ -343,3 +375,66 @@ def test_what_slurm_gave_the_job_is_the_default(
     assert ended.exit_code == 1, ended.stderr
     settings = settings_of(apptainer.shared / "out" / name)
     assert (settings["n_procs"], settings["memory_gb"]) == (1, 1.8)  # 0.9 * 2000 MiB
+
+
+@pytest.fixture
+def job_cgroup() -> Iterator[Path]:
+    """A control group of 3 GiB, such as a scheduler makes for a job (version 1 or 2)."""
+    mounts = Path("/sys/fs/cgroup")
+    version_1 = mounts / "memory" / "memory.limit_in_bytes"
+    folder = (version_1.parent if version_1.exists() else mounts) / f"deepmrseg-{os.getpid()}"
+    folder.mkdir()
+    limit = folder / ("memory.limit_in_bytes" if version_1.exists() else "memory.max")
+    try:
+        if not limit.exists():
+            pytest.skip("this machine lets no memory controller into groups below the root")
+        limit.write_text(str(3 * 2**30), encoding="utf-8")
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def test_the_memory_of_the_job_is_the_default_even_contained(
+    apptainer: Apptainer, from_archive: str, job_cgroup: Path
+) -> None:
+    binds = BROKEN | fresh(apptainer, "job")
+    flags = ("/data", "/out", "participant", *TINY)
+    ended = apptainer.run(from_archive, *flags, binds=binds, cgroup=job_cgroup)
+    assert ended.exit_code == 1, ended.stderr
+    assert settings_of(apptainer.shared / "out" / "job")["memory_gb"] == 2.8  # 0.9 * 3 GiB
+
+
+@pytest.fixture
+def registry(apptainer: Apptainer) -> Iterator[str]:
+    """Address of a registry of images on this machine; it is empty."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    storage = {"filesystem": {"rootdirectory": str(SHARED / "registry")}}
+    config = {"version": 0.1, "storage": storage, "http": {"addr": address}}
+    (apptainer.shared / "registry.yml").write_text(json.dumps(config), encoding="utf-8")
+    serve = ("docker-registry", "serve", str(SHARED / "registry.yml"))
+    with subprocess.Popen(
+        [ENTER, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
+        yield address
+        server.terminate()
+    shutil.rmtree(apptainer.shared / "registry", ignore_errors=True)
+
+
+def test_the_definition_builds_from_a_registry(
+    apptainer: Apptainer, base_image: BaseImage, image_archive: Path, registry: str
+) -> None:
+    """Into a folder, which is as good as an image and made sooner."""
+    image = f"{registry}/bids-deepmrseg:{VERSION}"
+    pushed = apptainer.call(
+        *("skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", "--retry-times=5"),
+        *(f"docker-archive:{SHARED / image_archive.name}", f"docker://{image}"),
+    )
+    assert pushed.exit_code == 0, pushed.stderr
+    flags = ("--no-https", "--notest", "--sandbox")
+    built = apptainer.build("sandbox", *flags, base=base_image, arguments={"FROM": image})
+    assert built.exit_code == 0, built.stderr
+    told = apptainer.run("sandbox", "--version")
+    shutil.rmtree(apptainer.shared / "sandbox")
+    assert told.stdout.split() == ["bids-deepmrseg", VERSION], told.stderr

@@ -55,6 +55,7 @@ class Apptainer:
         environment: Mapping[str, str] | None = None,
         cwd: str | Path = SHARED,
         umask: str = "022",
+        cgroup: Path | None = None,
     ) -> Ended:
         """Run a command as the user.
 
@@ -70,13 +71,18 @@ class Apptainer:
             Where it starts.
         umask
             What is taken from permissions of files that it makes.
+        cgroup
+            Control group that it runs in.
         """
         inside = {f"INSIDE_{name}": value for name, value in (environment or {}).items()}
         bound = [word for a, b in (binds or {}).items() for word in ("--bind", f"{a}:{b}")]
+        join: list[str | Path] = []
+        if cgroup:
+            join = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', cgroup / "cgroup.procs"]
         start = f'umask {umask}; cd "$1"; shift; exec "$@"'
         began = time.monotonic()
         done = subprocess.run(
-            [ENTER, *bound, "sh", "-c", start, "sh", cwd, *command],
+            [*join, ENTER, *bound, "sh", "-c", start, "sh", cwd, *command],
             env={**os.environ, **inside},
             capture_output=True,
             text=True,
@@ -136,6 +142,7 @@ class Apptainer:
         environment: Mapping[str, str] | None = None,
         cwd: str | Path = SHARED,
         before: Iterable[str] = (),
+        cgroup: Path | None = None,
     ) -> Ended:
         """Run the app: ``apptainer run FLAGS -B ... IMAGE ARGUMENTS``.
 
@@ -155,6 +162,8 @@ class Apptainer:
             Where the user stands.
         before
             A command that starts Apptainer, such as ``env -u HOME``.
+        cgroup
+            Control group that it runs in.
         """
         mounts = [
             word
@@ -167,6 +176,7 @@ class Apptainer:
             *arguments,
             environment=environment,
             cwd=cwd,
+            cgroup=cgroup,
         )
 
     def _copy_sources(self) -> Path:
