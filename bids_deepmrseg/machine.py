@@ -183,7 +183,7 @@ def _folders_down(mount: _Mount, path: str) -> Iterator[Path]:
     be one that is not below what is mounted: then the mounted folder is all that can be known.
     """
     yield mount.folder
-    below = posixpath.relpath(path, mount.top)
+    below = ".." if ".." in path.split("/") else posixpath.relpath(path, mount.top)
     folder = mount.folder
     for part in () if below == "." or below.startswith("..") else below.split("/"):
         folder = folder / part

@@ -83,6 +83,26 @@ def test_many_who_come_and_go_never_hold_the_same_name(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["number"]
 
 
+def test_who_opens_what_is_just_taken_away_opens_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two would hold the same name, each in a file of its own."""
+    opened: list[int] = []
+    really_open = os.open
+
+    def open_too_early(path: Path, flags: int, mode: int) -> int:
+        opened.append(really_open(path, flags, mode))
+        if len(opened) == 1:
+            path.unlink()
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", open_too_early)
+    with Locks(tmp_path) as one, Locks(tmp_path) as other:
+        assert len(opened) == 3
+        assert one.take("a")
+        assert not other.take("a")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EINVAL])
 def test_where_nothing_can_be_locked_everything_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

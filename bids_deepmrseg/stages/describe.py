@@ -182,7 +182,8 @@ def _write_ignored(output_dir: Path, work_dir: Path) -> None:
 
 def _participants(output_dir: Path) -> tuple[str, ...]:
     """Every participant that the output dataset has a folder for."""
-    return tuple(sorted(folder.name for folder in output_dir.glob("sub-*") if folder.is_dir()))
+    with os.scandir(output_dir) as entries:  # unlike glob, it does not ask for each by itself
+        return tuple(sorted(e.name for e in entries if e.name.startswith("sub-") and e.is_dir()))
 
 
 def write_participants(bids_dir: Path, output_dir: Path) -> None:
