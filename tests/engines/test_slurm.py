@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_deepmrseg.files import read_tsv
 from bids_deepmrseg.records import Outcome
 from bids_deepmrseg.stages.status import read_status
 from tests.makers import bids_path, make_dataset, make_model_folder, write_nifti
@@ -129,12 +130,52 @@ def damage(root: Path, name: str) -> None:
 
 
 def make_huge(root: Path, name: str) -> None:
-    """A scan of which each copy with four bytes per voxel takes 0.8 GB."""
-    data = np.zeros((600, 600, 560), np.uint8)
-    data[100:500, 100:500, 100:460] = 100
-    affine = np.diag([0.35, 0.35, 0.35, 1.0])
+    """Put a scan in the place of another of which a copy with four bytes per voxel is 0.5 GB."""
+    scan = root / "bids" / bids_path(name)
+    scan.unlink()
+    data = np.zeros((500, 500, 500), np.uint8)
+    data[100:400, 100:400, 100:400] = 100
+    affine = np.diag([0.4, 0.4, 0.4, 1.0])
     affine[:3, 3] = -100
-    write_nifti(root / "bids" / bids_path(name), data, affine)
+    write_nifti(scan.with_name(scan.name.removesuffix(".gz")), data, affine)
+
+
+def write_array(root: Path, *flags: str) -> tuple[str, ...]:
+    """Let the app write the scripts of an array job; the command that sends them."""
+    scripts = root / "scripts"
+    command = command_of(root, "--write-slurm-array", str(scripts), *flags)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(command, env=environment, check=True, timeout=LIMIT_S)
+    return ("bash", str(scripts / "submit.sh"))
+
+
+def array_tasks(cluster: Cluster) -> dict[int, dict[str, str]]:
+    """What Slurm tells of the shards of the latest array, by their index."""
+    shown = cluster.call("scontrol", "--oneliner", "show", "job").stdout.splitlines()
+    jobs = [dict(re.findall(r"(\w+(?:/\w+)?)=(\S*)", line)) for line in shown]
+    latest = max((int(job.get("ArrayJobId", 0)) for job in jobs), default=0)
+    return {int(job["ArrayTaskId"]): job for job in jobs if job.get("ArrayJobId") == str(latest)}
+
+
+def run_array(cluster: Cluster, *command: str) -> dict[int, dict[str, str]]:
+    """Send an array job, wait until it and the group level have ended; what Slurm tells of it."""
+    sent = cluster.call(*command)
+    assert sent.returncode == 0, sent.stderr
+    wait_for(lambda: cluster.queue() == [])
+    return array_tasks(cluster)
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(read_tsv(file)[1])
+
+
+def statuses_of_all_runs(root: Path) -> dict[str, list[str]]:
+    """By participant, what became of it in each run that had it."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted((root / "out" / "logs").iterdir()):
+        for one in read_status(folder / "status.tsv"):
+            found.setdefault(one.participant_id, []).append(one.status)
+    return dict(sorted(found.items()))
 
 
 @contextmanager
@@ -267,6 +308,73 @@ def test_a_job_that_runs_out_of_memory_loses_one_case_only(
     assert_told_of_memory(reason, limit_gb=2.6)
     assert reason in printed.read_text("utf-8")
     assert "2 done, 0 skipped, 1 failed" in printed.read_text("utf-8")
+    wait_for(lambda: processes_of(dataset) == [])
+
+
+def test_an_array_of_shards_and_then_the_group_level(plain: Cluster, tmp_path: Path) -> None:
+    root = tmp_path / "an array"
+    names = [f"sub-{n}_T1w.nii.gz" for n in range(1, 8)]
+    make_dataset(root / "bids", names)
+    make_model_folder(root / "models")
+    damage(root, names[3])
+    submit = write_array(root, "--slurm-hours", "0.001", "--slurm-max-jobs", "3")
+    (root / "bids" / bids_path(names[6])).unlink()  # shards are of what is there when they run
+    tasks = run_array(plain, *submit)
+
+    everything = statuses_of_all_runs(root)
+    assert everything == {f"sub-{n}": ["failed" if n == 4 else "done"] for n in range(1, 7)} | (
+        {"sub-7": everything["sub-7"]} if "sub-7" in everything else {}
+    )
+    codes = sorted(task["ExitCode"] for task in tasks.values())
+    assert codes == ["0:0", "0:0", "1:0"]
+    states = sorted(task["JobState"] for task in tasks.values())
+    assert states == ["COMPLETED", "COMPLETED", "FAILED"]
+    group = plain.jobs()["deepmrseg-group"]
+    assert (group["JobState"], group["ExitCode"]) == ("COMPLETED", "0:0")
+    last_s = max(task["EndTime"] for task in tasks.values())
+    assert group["StartTime"] >= last_s
+    assert (int(group["JobId"]), group["Partition"]) > (int(tasks[0]["ArrayJobId"]), "")
+
+    told = {row["participant_id"]: row["status"] for row in rows_of(root / "out/group_tiny.tsv")}
+    assert {name: told[name] for name in sorted(told)} == {
+        name: statuses[-1] for name, statuses in everything.items()
+    }
+    participants = [row["participant_id"] for row in rows_of(root / "out" / "participants.tsv")]
+    assert [f"sub-{n}" for n in range(1, 7)] == sorted(participants)[:6]
+
+
+def test_a_shard_runs_once_more_and_ends_well(plain: Cluster, dataset: Path) -> None:
+    submit = write_array(dataset, "--slurm-hours", "0.001")
+    scan = dataset / "bids" / bids_path(NAMES[1])
+    good = scan.read_bytes()
+    damage(dataset, NAMES[1])
+    tasks = run_array(plain, *submit)
+    assert len(tasks) == 3
+    (failed,) = (index for index, task in tasks.items() if task["ExitCode"] == "1:0")
+
+    scan.write_bytes(good)
+    tasks = run_array(plain, *submit, f"--array={failed}")
+    assert {index: task["ExitCode"] for index, task in tasks.items()} == {failed: "0:0"}
+    assert statuses_of_all_runs(dataset) == {
+        "sub-1": ["done"],
+        "sub-2": ["failed", "done"],
+        "sub-3": ["done"],
+    }
+    rows = rows_of(dataset / "out" / "group_tiny.tsv")
+    assert {row["status"] for row in rows} == {"done"}
+
+
+def test_a_shard_that_runs_out_of_memory_loses_one_case_only(
+    confining: Cluster, dataset: Path
+) -> None:
+    make_huge(dataset, NAMES[1])
+    limits = ("--slurm-option=--mem=2500", "--n-procs", "2", "--slurm-max-jobs", "1")
+    tasks = run_array(confining, *write_array(dataset, *limits))
+    assert [task["JobState"] for task in tasks.values()] == ["OUT_OF_MEMORY"]
+    assert statuses(dataset) == ["done", "failed", "done"]
+    assert_told_of_memory(outcomes_of(dataset)["sub-2"].reason, limit_gb=2.6)
+    told = {row["participant_id"]: row for row in rows_of(dataset / "out" / "group_tiny.tsv")}
+    assert [told[name]["status"] for name in sorted(told)] == ["done", "failed", "done"]
     wait_for(lambda: processes_of(dataset) == [])
 
 
