@@ -7,13 +7,20 @@ INSTALLED := $(VENV)/installed
 DEMO := demo
 # by file: what a file makes once is then made once, not once in each process
 TEST_OPTIONS ?= -n 2 --dist loadfile
+# what builds the image, and what the image is called; e.g. IMAGE_OPTIONS="--build-arg NAME=VALUE"
+ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
+IMAGE ?= bids-deepmrseg:$(shell cat version)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 
-.PHONY: help demo model-brainmask model-flairbrain model-deepbrain model-hippocampus model-wml test lint types check clean
+.PHONY: help demo model-brainmask model-flairbrain model-deepbrain model-hippocampus model-wml test image test-podman test-apptainer test-container lint types check clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    run all tasks on one T1w and one simulated FLAIR; say where tables and pictures are"
 	@echo "make test    run the tests            (TEST_OPTIONS='-m \"not slow\"' and the like)"
+	@echo "make image   build the container image; for CPUs only add IMAGE_OPTIONS='--build-arg"
+	@echo "             TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu'"
+	@echo "make test-container  build and run the image with podman and Apptainer: as root, on Debian"
 	@echo "make lint    check style and format"
 	@echo "make types   check types"
 	@echo "make check   lint, types and test"
@@ -81,6 +88,19 @@ model-wml: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_OPTIONS)
+
+image:
+	$(ENGINE) build --build-arg VERSION="$$(cat version)" --build-arg REVISION="$(REVISION)" \
+	  --build-arg IMAGE_TAG="$(IMAGE)" $(IMAGE_OPTIONS) --tag "$(IMAGE)" .
+
+# These install what they need with apt-get and keep what they make in .engines.
+test-podman: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/test_container.py --engine container
+
+test-apptainer: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/test_apptainer.py --engine apptainer
+
+test-container: test-podman test-apptainer
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
