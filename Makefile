@@ -12,7 +12,7 @@ ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= bids-deepmrseg:$(shell cat version)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 
-.PHONY: help demo model-brainmask model-flairbrain model-deepbrain model-hippocampus model-wml test image test-podman test-apptainer test-container lint types check clean
+.PHONY: help demo model-brainmask model-flairbrain model-deepbrain model-hippocampus model-wml test image test-podman test-apptainer test-container test-slurm lint types check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make image   build the container image; for CPUs only add IMAGE_OPTIONS='--build-arg"
 	@echo "             TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu'"
 	@echo "make test-container  build and run the image with podman and Apptainer: as root, on Debian"
+	@echo "make test-slurm      run the app on a Slurm of one node: as root, on Debian"
 	@echo "make lint    check style and format"
 	@echo "make types   check types"
 	@echo "make check   lint, types and test"
@@ -101,6 +102,9 @@ test-apptainer: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/test_apptainer.py --engine apptainer
 
 test-container: test-podman test-apptainer
+
+test-slurm: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/test_slurm.py --engine slurm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_deepmrseg.files import read_tsv
 from bids_deepmrseg.records import Outcome
 from bids_deepmrseg.stages.status import read_status
 from tests.makers import bids_path, make_dataset, make_model_folder, write_nifti
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.engine("slurm")
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-LIMIT_S = 300
+LIMIT_S = 1200  # for machines with much else to do
 NAMES = ("sub-1_T1w.nii.gz", "sub-2_T1w.nii.gz", "sub-3_T1w.nii.gz")
 
 
@@ -129,12 +130,59 @@ def damage(root: Path, name: str) -> None:
 
 
 def make_huge(root: Path, name: str) -> None:
-    """A scan of which each copy with four bytes per voxel takes 0.8 GB."""
-    data = np.zeros((600, 600, 560), np.uint8)
-    data[100:500, 100:500, 100:460] = 100
-    affine = np.diag([0.35, 0.35, 0.35, 1.0])
+    """Put a scan in the place of another of which a copy with four bytes per voxel is 0.5 GB."""
+    scan = root / "bids" / bids_path(name)
+    scan.unlink()
+    data = np.zeros((500, 500, 500), np.uint8)
+    data[100:400, 100:400, 100:400] = 100
+    affine = np.diag([0.4, 0.4, 0.4, 1.0])
     affine[:3, 3] = -100
-    write_nifti(root / "bids" / bids_path(name), data, affine)
+    write_nifti(scan.with_name(scan.name.removesuffix(".gz")), data, affine)
+
+
+def write_array(root: Path, *flags: str) -> tuple[str, ...]:
+    """Let the app write the scripts of an array job; the command that sends them."""
+    scripts = root / "scripts"
+    command = command_of(root, "--write-slurm-array", str(scripts), *flags)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run(command, env=environment, check=True, timeout=LIMIT_S)
+    return ("bash", str(scripts / "submit.sh"))
+
+
+def array_tasks(cluster: Cluster) -> dict[int, dict[str, str]]:
+    """What Slurm tells of the shards of the latest array, by their index."""
+    shown = cluster.call("scontrol", "--oneliner", "show", "job").stdout.splitlines()
+    jobs = [dict(re.findall(r"(\w+(?:/\w+)?)=(\S*)", line)) for line in shown]
+    latest = max((int(job.get("ArrayJobId", 0)) for job in jobs), default=0)
+    return {int(job["ArrayTaskId"]): job for job in jobs if job.get("ArrayJobId") == str(latest)}
+
+
+def run_array(cluster: Cluster, *command: str) -> dict[int, dict[str, str]]:
+    """Send an array job, wait until it and the group level have ended; what Slurm tells of it."""
+    sent = cluster.call(*command)
+    assert sent.returncode == 0, sent.stderr
+    wait_for(lambda: cluster.queue() == [])
+    return array_tasks(cluster)
+
+
+def statuses_of_group(root: Path) -> dict[str, str]:
+    """By participant, what the table of the group level says."""
+    rows = read_tsv(root / "out" / "group_tiny.tsv")[1]
+    return dict(sorted((row["participant_id"], row["status"]) for row in rows))
+
+
+def participants_of(root: Path) -> list[str]:
+    """Participants of the output dataset, which are those with results."""
+    return [row["participant_id"] for row in read_tsv(root / "out" / "participants.tsv")[1]]
+
+
+def statuses_of_all_runs(root: Path) -> dict[str, list[str]]:
+    """By participant, what became of it in each run that had it."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted((root / "out" / "logs").iterdir()):
+        for one in read_status(folder / "status.tsv"):
+            found.setdefault(one.participant_id, []).append(one.status)
+    return dict(sorted(found.items()))
 
 
 @contextmanager
@@ -267,6 +315,52 @@ def test_a_job_that_runs_out_of_memory_loses_one_case_only(
     assert_told_of_memory(reason, limit_gb=2.6)
     assert reason in printed.read_text("utf-8")
     assert "2 done, 0 skipped, 1 failed" in printed.read_text("utf-8")
+    wait_for(lambda: processes_of(dataset) == [])
+
+
+def test_an_array_of_shards_then_the_group_level_then_one_shard_again(
+    plain: Cluster, tmp_path: Path
+) -> None:
+    root = tmp_path / "an array"
+    names = [f"sub-{n}_T1w.nii.gz" for n in range(1, 6)]
+    make_dataset(root / "bids", names)
+    make_model_folder(root / "models")
+    broken = root / "bids" / bids_path(names[1])
+    good = broken.read_bytes()
+    damage(root, names[1])
+    submit = write_array(root, "--slurm-hours", "0.001", "--slurm-max-jobs", "3")
+
+    tasks = run_array(plain, *submit)
+    codes = {index: (task["JobState"], task["ExitCode"]) for index, task in tasks.items()}
+    (failed,) = (index for index, code in codes.items() if code == ("FAILED", "1:0"))
+    assert sorted(codes.values()) == [("COMPLETED", "0:0")] * 2 + [("FAILED", "1:0")]
+    group = plain.jobs()["deepmrseg-group"]
+    assert (group["JobState"], group["ExitCode"]) == ("COMPLETED", "0:0")
+    assert group["StartTime"] >= max(task["EndTime"] for task in tasks.values())
+    expected = {f"sub-{n}": "failed" if n == 2 else "done" for n in range(1, 6)}
+    assert statuses_of_all_runs(root) == {name: [status] for name, status in expected.items()}
+    assert statuses_of_group(root) == expected
+    done = [name for name, status in expected.items() if status == "done"]
+    assert participants_of(root) == done
+
+    broken.write_bytes(good)
+    tasks = run_array(plain, *submit, f"--array={failed}")
+    assert {index: task["ExitCode"] for index, task in tasks.items()} == {failed: "0:0"}
+    assert statuses_of_all_runs(root)["sub-2"] == ["failed", "done"]
+    assert statuses_of_group(root) == dict.fromkeys(expected, "done")
+    assert participants_of(root) == list(expected)
+
+
+def test_a_shard_that_runs_out_of_memory_loses_one_case_only(
+    confining: Cluster, dataset: Path
+) -> None:
+    make_huge(dataset, NAMES[1])
+    limits = ("--slurm-option=--mem=2500", "--n-procs", "2", "--slurm-max-jobs", "1")
+    tasks = run_array(confining, *write_array(dataset, *limits))
+    assert [task["JobState"] for task in tasks.values()] == ["OUT_OF_MEMORY"]
+    assert statuses(dataset) == ["done", "failed", "done"]
+    assert_told_of_memory(outcomes_of(dataset)["sub-2"].reason, limit_gb=2.6)
+    assert list(statuses_of_group(dataset).values()) == ["done", "failed", "done"]
     wait_for(lambda: processes_of(dataset) == [])
 
 
