@@ -47,7 +47,8 @@ class Table:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         good = [row for row in rows if row["exit_code"] == "0" and row["device"] == "cpu"]
-        self.rows = [row for row in good if row["probabilities"] == "no"]
+        plain = {"probabilities": "no", "n_cases": "1"}
+        self.rows = [row for row in good if plain.items() <= row.items()]
         self.single = {
             (row["scan"], row["tasks"]): row for row in self.rows if row["n_threads"] == "1"
         }
