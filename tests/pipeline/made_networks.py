@@ -123,21 +123,26 @@ class WaitForMark(_OfRun):
 class Meet(_OfRun):
     """Every question waits for another one that is asked of another worker at the same time."""
 
-    limit_s = LIMIT_S
-
     def ask(self, question: Question) -> NetworkAnswer:
-        """Note whether the n-th question of this worker met the n-th of another."""
-        number = len(list(self.folder.glob(f"here-*-{os.getpid()}")))
-        mark(self.folder, f"here-{number}-{os.getpid()}")
-        met = wait_for(lambda: len(list(self.folder.glob(f"here-{number}-*"))) > 1, self.limit_s)
-        mark(self.folder, f"{'met' if met else 'alone'}-{number}-{os.getpid()}")
+        """Wait for the question of the same number, and leave a mark."""
+        number = len(list(self.folder.glob(f"met-*-{os.getpid()}")))
+        mark(self.folder, f"met-{number}-{os.getpid()}")
+        if not wait_for(lambda: len(list(self.folder.glob(f"met-{number}-*"))) == 2):
+            raise ResourceError("no other worker was asked at the same time")
         return super().ask(question)
 
 
-class MeetSoon(Meet):
-    """The same with little patience."""
+class LookAround(_OfRun):
+    """Every question looks for a while whether another one is asked at the same time."""
 
-    limit_s = 2.0
+    def ask(self, question: Question) -> NetworkAnswer:
+        """Leave a mark that tells."""
+        busy = f"busy-{os.getpid()}"
+        mark(self.folder, busy)
+        is_met = wait_for(lambda: len(list(self.folder.glob("busy-*"))) > 1, limit_s=3)
+        mark(self.folder, f"{'met' if is_met else 'alone'}-{time.monotonic_ns()}")
+        (self.folder / busy).unlink()
+        return super().ask(question)
 
 
 class MarkingWorkers(Workers):

@@ -11,23 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_deepmrseg.files import JsonValue, read_json
 from bids_deepmrseg.pipeline import devices
 from bids_deepmrseg.pipeline.asking import Opener
 from bids_deepmrseg.pipeline.child import run_in_child
 from bids_deepmrseg.pipeline.devices import CUDA_GB, left_by_workers, needs_workers, workers_of
 from bids_deepmrseg.pipeline.graph import run
+from bids_deepmrseg.pipeline.handoff import load_segmented, save_provenance
 from bids_deepmrseg.pipeline.plugin import PluginChoice
-from bids_deepmrseg.pipeline.segmenting import SegmentRequest, segment_case
-from bids_deepmrseg.pipeline.workflow import build_workflow, largest_gb
-from bids_deepmrseg.records import Outcome
+from bids_deepmrseg.pipeline.segmenting import LocatorFiles, SegmentRequest, segment_case
+from bids_deepmrseg.pipeline.workflow import build_workflow, largest_gb, lesion_rule
+from bids_deepmrseg.records import Case, Outcome, Segmented
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import MIN_MEMORY_GB, RunSettings
+from bids_deepmrseg.stages.write import Provenance
+from tests.lesion_models import make_hull_task, make_sessions, make_spot_case, make_spot_models
 from tests.makers import make_case, make_dataset, make_model_folder, open_nifti
 from tests.pipeline import made_networks
-from tests.pipeline.made_networks import DieOnce, MarkingWorkers, Meet, MeetSoon, WaitForMark
+from tests.pipeline.made_networks import DieOnce, LookAround, MarkingWorkers, Meet, WaitForMark
 from tests.regions import make_dataset as make_dataset_with_blobs
-from tests.regions import make_models, make_region_task
+from tests.regions import make_locator, make_models, make_region_task
 
 SCANS = tuple(f"sub-0{number}_T1w.nii.gz" for number in range(1, 5))
 SLURM = PluginChoice("SLURM", {})
@@ -68,50 +70,101 @@ def run_scans(settings: RunSettings, n_scans: int) -> tuple[Outcome, ...]:
     return run(Plan(cases, ()), settings)
 
 
-def provenance_of(outcome: Outcome, settings: RunSettings) -> dict[str, JsonValue]:
-    file = settings.output_dir / outcome.dseg.replace(".nii.gz", ".json")
-    provenance = read_json(file)["DeepMRSeg"]
-    assert isinstance(provenance, dict)
-    return provenance
-
-
 # the same answers
 
 
-def test_workers_give_voxel_for_voxel_what_single_processes_give(
+def segmented_by(request: SegmentRequest, address: str | None) -> tuple[Segmented, Provenance]:
+    """The answer of a case, by workers or in this process."""
+    provenance = segment_case(replace(request, workers=address))
+    return load_segmented(request.file), provenance
+
+
+def check_same(one: Segmented, two: Segmented) -> None:
+    """Bit for bit, in all that is handed on."""
+    for field in ("dseg", "confidence", "probabilities", "landmarks"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field), err_msg=field)
+    assert repr(one.certainties) == repr(two.certainties)  # nan is there, too
+    assert one.brain_volume_mm3 == two.brain_volume_mm3
+    if one.lesion_map is not None and two.lesion_map is not None:
+        np.testing.assert_array_equal(one.lesion_map.probability, two.lesion_map.probability)
+
+
+def locate_by(request: SegmentRequest, folder: Path) -> LocatorFiles:
+    """Segment what shows another task where to look, and hand that on as the graph does."""
+    file = folder / "provenance.json"
+    save_provenance(segment_case(request), file)
+    return LocatorFiles(request.case.task, request.model_folder, request.file, file)
+
+
+def request_for(case: Case, models_dir: Path, folder: Path) -> SegmentRequest:
+    return SegmentRequest(
+        case=case,
+        model_folder=models_dir / case.task.name,
+        device="cpu",
+        fast=False,
+        keep_probabilities=True,
+        file=folder / f"{case.task.name}.npz",
+    )
+
+
+def test_workers_give_bit_for_bit_what_the_process_of_a_case_gives(
     settings: RunSettings, tmp_path: Path
 ) -> None:
-    """Of a task on two places of a region, whose locator runs first, with its probabilities."""
-    raw = make_dataset_with_blobs(settings.bids_dir, {SCANS[0]: "RAS", SCANS[1]: "oblique"})
+    """On a whole head, and on two places of a region that it shows."""
     make_models(tmp_path / "models")
-    cases = tuple(make_case(raw, scan, task=make_region_task()) for scan in SCANS[:2])
-    settings = replace(settings, write_probabilities=True)
-    single = replace(
-        settings, device="cpu", output_dir=tmp_path / "single", work_dir=tmp_path / "work2"
+    raw = make_dataset_with_blobs(settings.bids_dir, {SCANS[0]: "oblique"})
+    part = make_case(raw, SCANS[0], task=make_region_task())
+    whole = request_for(replace(part, task=make_locator()), tmp_path / "models", tmp_path)
+    located = request_for(part, tmp_path / "models", tmp_path)
+    located = replace(located, locator=locate_by(whole, tmp_path))
+    with workers_of(settings, None) as address:
+        for request in (whole, located):
+            (one, told), (two, other) = (segmented_by(request, by) for by in (None, address))
+            assert one.probabilities is not None
+            check_same(one, two)
+            assert told == other
+
+
+def test_so_they_do_within_a_brain_with_two_scans(settings: RunSettings, tmp_path: Path) -> None:
+    """For which two models are asked: that of the task, and that of the brain once more."""
+    make_spot_models(tmp_path / "models")
+    scans = {"sub-01_FLAIR.nii.gz": "RAS", "sub-01_T1w.nii.gz": "LIA"}
+    make_sessions(settings.bids_dir, scans, shift_mm=9.0)
+    spots = make_spot_case(settings.bids_dir, "sub-01")
+    hull = replace(spots, task=make_hull_task(), scans=spots.scans[:1])
+    request = replace(
+        request_for(spots, tmp_path / "models", tmp_path),
+        locator=locate_by(request_for(hull, tmp_path / "models", tmp_path), tmp_path),
+        rule=lesion_rule(spots.task, settings),
     )
-    for one in (settings, single):
-        assert [outcome.status for outcome in run(Plan(cases, ()), one)] == ["done", "done"]
-    written = sorted(single.output_dir.glob("sub-*/anat/*"))
-    assert len(written) >= 8
+    with workers_of(settings, None) as address:
+        (one, told), (two, other) = (segmented_by(request, by) for by in (None, address))
+    check_same(one, two)
+    assert told == other
+    assert told.brain_overlap is not None
+
+
+def test_runs_differ_in_nothing_but_the_name_of_the_device(
+    settings: RunSettings, marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, as with a single CPU, so that nothing but the workers is other."""
+    settings = replace(settings, n_procs=1, write_probabilities=True)
+    single = replace(settings, device="cpu", output_dir=tmp_path / "x", work_dir=tmp_path / "y")
+    assert [one.status for one in run_scans(single, 1)] == ["done"]
+    use(monkeypatch, made_networks.Named)
+    assert [one.status for one in run_scans(settings, 1)] == ["done"]
+    written = sorted(single.output_dir.glob("sub-01/anat/*"))
+    assert {"".join(file.suffixes) for file in written} == {".nii.gz", ".tsv", ".json"}
     for file in written:
         other = settings.output_dir / file.relative_to(single.output_dir)
-        if file.name.endswith(".nii.gz"):
+        if file.suffix == ".gz":
             one, two = (np.asanyarray(open_nifti(which).dataobj) for which in (file, other))
             np.testing.assert_array_equal(one, two)
         else:
-            assert file.read_bytes() == other.read_bytes()
-
-
-def test_sidecars_tell_the_device_and_differ_in_nothing_else(
-    settings: RunSettings, marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    single = replace(settings, device="cpu", output_dir=tmp_path / "x", work_dir=tmp_path / "y")
-    (alone,) = run_scans(single, 1)
-    use(monkeypatch, made_networks.Named)
-    (named,) = run_scans(settings, 1)
-    one, two = provenance_of(alone, single), provenance_of(named, settings)
-    assert (one.pop("Device"), two.pop("Device")) == ("cpu", "cpu (made up)")
-    assert one == two
+            text = other.read_text("utf-8")
+            if file.suffix == ".json" and "Device" in text:
+                assert text.count("cpu (made up)") == 1
+            assert file.read_text("utf-8") == text.replace("cpu (made up)", "cpu")
 
 
 def segment_and_look(request: SegmentRequest) -> tuple[str, bool]:
@@ -148,7 +201,6 @@ def test_all_devices_are_used_at_the_same_time_and_evenly(
     use(monkeypatch, Meet)
     outcomes = run_scans(settings, 4)
     assert [one.status for one in outcomes] == ["done"] * 4
-    assert not list(marks.glob("alone-*"))
     per_worker = Counter(mark.name.rpartition("-")[2] for mark in marks.glob("met-*"))
     assert sorted(per_worker.values()) == [2, 2]
 
@@ -157,10 +209,11 @@ def test_no_more_cases_are_under_way_than_memory_allows(
     settings: RunSettings, marks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers leave memory for one node at a time, so that none meets another."""
-    use(monkeypatch, MeetSoon)
+    use(monkeypatch, LookAround)
     outcomes = run_scans(replace(settings, memory_gb=2.5), 2)
     assert [one.status for one in outcomes] == ["done"] * 2
     assert len(list(marks.glob("alone-*"))) == 2
+    assert not list(marks.glob("met-*"))
 
 
 def test_another_case_is_prepared_while_the_only_device_is_busy(
@@ -174,12 +227,11 @@ def test_another_case_is_prepared_while_the_only_device_is_busy(
     assert [(one.status, one.reason) for one in outcomes] == [("done", "n/a")] * 2
 
 
-@pytest.mark.parametrize("n_procs", [1, 2])
 def test_a_worker_that_dies_fails_one_case_and_the_others_go_on(
-    settings: RunSettings, marks: Path, monkeypatch: pytest.MonkeyPatch, n_procs: int
+    settings: RunSettings, marks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, DieOnce)
-    outcomes = run_scans(replace(settings, n_procs=n_procs), 3)
+    outcomes = run_scans(settings, 3)
     assert sorted(one.status for one in outcomes) == ["done", "done", "failed"]
     (failed,) = (one for one in outcomes if one.status == "failed")
     sentence = "the process that runs the networks on cpu was killed by signal 9 (SIGKILL)"

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -54,19 +55,23 @@ def test_devices_work_at_the_same_time(workers: Workers, tmp_path: Path) -> None
 def test_who_comes_first_is_served_first(tmp_path: Path) -> None:
     served: list[str] = []
 
-    def case(name: str) -> None:
-        ask(workers, "wait" if name == "first" else "answer", tmp_path, name)
+    def case(one_device: Workers, name: str) -> None:
+        ask(one_device, "wait" if name == "first" else "answer", tmp_path, name)
         served.append(name)
 
-    with start("cuda:0") as workers, ThreadPoolExecutor(4) as pool:
-        pool.submit(case, "first")
+    with start("cuda:0") as one_device, ThreadPoolExecutor(4) as pool:
+        pool.submit(case, one_device, "first")
         assert wait_for((tmp_path / "waits").exists)
-        for n_waiting, name in enumerate(("second", "third", "fourth"), start=1):
-            pool.submit(case, name)
-            assert wait_for(lambda n=n_waiting: workers.n_waiting == n)
+        for n_before, name in enumerate(("second", "third", "fourth")):
+            pool.submit(case, one_device, name)
+            assert wait_for(partial(waits, one_device, n_before + 1))
         (tmp_path / "go on").touch()
     assert sorted(served) == ["first", "fourth", "second", "third"]
     assert served.index("second") < served.index("fourth")
+
+
+def waits(workers: Workers, n_waiting: int) -> bool:
+    return workers.n_waiting == n_waiting
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ def test_the_end_of_a_run_ends_its_workers_and_is_told_to_those_who_wait(tmp_pat
             for n_waiting in (0, 1):
                 waiting.append(pool.submit(ask, workers, "wait", tmp_path))
                 assert wait_for((tmp_path / "waits").exists)
-                assert wait_for(lambda n=n_waiting: workers.n_waiting == n)
+                assert wait_for(partial(waits, workers, n_waiting))
         for one in waiting:
             assert isinstance(one.exception(60), ResourceError)
     assert not is_alive(process)
