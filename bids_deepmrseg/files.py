@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -13,28 +15,110 @@ JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[st
 ABSENT = "n/a"
 
 
+ATTEMPTS = 20
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(.+)")
+
+
 def partial_name(file: Path) -> Path:
     """A name beside ``file`` for what is not whole yet, distinct on every machine."""
     return file.with_name(f".{uuid4().hex}.{file.name}")
 
 
+def delete_partials(folder: Path, belongs: Callable[[str], bool]) -> None:
+    """Delete what writers that were killed have left behind.
+
+    Parameters
+    ----------
+    folder
+        Where to look, not below.
+    belongs
+        Told the name that a file should have got; true where nobody else can be writing it now.
+    """
+    with suppress(OSError):
+        for file in list(folder.glob(".*")):
+            found = PARTIAL.fullmatch(file.name)
+            if found is not None and belongs(found[1]):
+                file.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, even while others delete the ones that are empty.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    for _ in range(ATTEMPTS):
+        with suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_text(file: Path, text: str) -> None:
     """Replace a file in one step, so that no reader ever sees half of it.
+
+    What holds that text already is left as it is, so that its date tells when it changed.
 
     Raises
     ------
     OutputError
         If the folder cannot be made or the file cannot be written.
     """
+    if _holds(file, text):
+        return
     partial = partial_name(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         partial.write_text(text, encoding="utf-8")
         partial.replace(file)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
         raise OutputError(f"{file} cannot be written: {error}") from error
+
+
+def _holds(file: Path, text: str) -> bool:
+    """Whether a file is there and holds nothing but that text."""
+    try:
+        return file.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def write_once(file: Path, text: str) -> None:
+    """Write a file unless there is one: it is never replaced, whoever made it and whenever.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or the file cannot be written.
+    """
+    if file.exists() or file.is_symlink():
+        return
+    partial = partial_name(file)
+    try:
+        make_folder(file.parent)
+        partial.write_text(text, encoding="utf-8")
+        with suppress(FileExistsError):
+            _name_once(partial, file, text)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _name_once(partial: Path, file: Path, text: str) -> None:
+    """Give a file its name unless it is taken; where links are unknown, write it a second time."""
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
 
 
 def write_json(file: Path, value: JsonValue) -> None:

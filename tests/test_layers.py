@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bids_deepmrseg"
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"tasks", "settings", "files", "imaging"}),
+    frozenset({"files", "machine"}),
+    frozenset({"tasks", "settings", "locks", "imaging"}),
     frozenset({"records", "network", "taskfiles"}),
     frozenset({"selection", "derivatives"}),
     frozenset({"stages"}),

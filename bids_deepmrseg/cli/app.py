@@ -116,7 +116,10 @@ def _group(settings: RunSettings) -> int:
 def _print_plan(settings: RunSettings) -> int:
     """Print what would run and why the rest is left out; write nothing."""
     from bids_deepmrseg.cli.runlog import logging_to
+    from bids_deepmrseg.pipeline.environment import name_home
     from bids_deepmrseg.selection.plan import PLAN_COLUMNS, require_cases
+
+    name_home()
     from bids_deepmrseg.stages.discover import discover
 
     with logging_to(None, verbosity=settings.verbosity):
@@ -152,20 +155,30 @@ def _segment_all(settings: RunSettings, tasks: tuple[Task, ...]) -> int:
     """Discover, run, report."""
     from bids_deepmrseg.cli.outcomes import report
     from bids_deepmrseg.cli.runlog import write_run_files
-    from bids_deepmrseg.pipeline.graph import run
+    from bids_deepmrseg.pipeline.environment import run_folder
     from bids_deepmrseg.selection.plan import require_cases
-    from bids_deepmrseg.stages.discover import discover
 
     write_run_files(settings)
-    plan = discover(settings, tasks)
-    logger.info("cases to run: %d, on %s", len(plan.cases), settings.device)
-    for remark in plan.remarks:
-        logger.info("%s: %s", remark.case.name, remark.sentence)
-    outcomes = run(plan, settings)
-    if settings.work_dir == settings.output_dir / DEFAULT_WORK_FOLDER:
-        with contextlib.suppress(OSError):
-            settings.work_dir.rmdir()
+    with contextlib.ExitStack() as at_end:
+        if settings.work_dir == settings.output_dir / DEFAULT_WORK_FOLDER:
+            at_end.callback(_delete_empty, settings.work_dir)
+        at_end.enter_context(run_folder(settings.work_dir, settings.run_id))
+        # libraries look for places to write to when they are imported
+        from bids_deepmrseg.pipeline.graph import run
+        from bids_deepmrseg.stages.discover import discover
+
+        plan = discover(settings, tasks)
+        logger.info("cases to run: %d, on %s", len(plan.cases), settings.device)
+        for remark in plan.remarks:
+            logger.info("%s: %s", remark.case.name, remark.sentence)
+        outcomes = run(plan, settings)
     report(outcomes, settings)
     require_cases(plan, settings)
     failed = any(one.status == "failed" for one in outcomes)
     return EX_SOME_FAILED if failed else os.EX_OK
+
+
+def _delete_empty(folder: Path) -> None:
+    """Delete a folder unless something is in it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()

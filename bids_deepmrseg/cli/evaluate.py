@@ -90,12 +90,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate or render, and return the exit code."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    from bids_deepmrseg.pipeline.environment import passing_folder
+
     try:
-        VERBS[arguments.verb](arguments)
+        with passing_folder(_results_folder(arguments)):
+            VERBS[arguments.verb](arguments)
     except DeepMRSegError as error:
         print(f"deepmrseg-evaluate: {error}", file=sys.stderr)
         return error.exit_code
     return os.EX_OK
+
+
+def _results_folder(arguments: argparse.Namespace) -> Path:
+    """Where a verb writes, or else where it reads."""
+    for name in ("output", "into", "results", "runs"):
+        found = getattr(arguments, name, None)
+        first = found[0] if isinstance(found, list) else found
+        if isinstance(first, Path):
+            return first if name in {"output", "runs"} else first.parent
+    return Path()
 
 
 def _run(arguments: argparse.Namespace) -> None:

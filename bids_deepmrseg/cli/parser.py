@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bids_deepmrseg.cli.resources import available_cpus, available_memory_gb
 from bids_deepmrseg.errors import UsageError
+from bids_deepmrseg.machine import available_cpus, available_memory_gb
 from bids_deepmrseg.settings import LEVELS, RunSettings, TomlValue, read_config
 
 PROG = "bids-deepmrseg"

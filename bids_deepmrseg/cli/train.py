@@ -120,12 +120,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, and return the exit code."""
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from bids_deepmrseg.training.run import run_training
+    from bids_deepmrseg.pipeline.environment import passing_folder
 
     try:
-        settings = settings_from(arguments)
-        bars = ProgressBars()
-        folder = run_training(settings, bars.listener())
+        with passing_folder(arguments.output):
+            from bids_deepmrseg.training.run import run_training
+
+            settings = settings_from(arguments)
+            bars = ProgressBars()
+            folder = run_training(settings, bars.listener())
     except DeepMRSegError as error:
         print(f"deepmrseg-train: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,7 +1,6 @@
 """The only room that opens or saves NIfTI files."""
 
 import logging
-import os
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from bids_deepmrseg.errors import GeometryError, InputDataError, OutputError
+from bids_deepmrseg.files import make_folder, partial_name
 from bids_deepmrseg.imaging.grid import Grid
 
 logger = logging.getLogger(__name__)
@@ -194,9 +194,9 @@ def write_like(
     if data.shape[:3] != grid.shape:
         raise GeometryError(f"array {data.shape} is not on the grid {grid.shape} of {reference}")
     image = nib.Nifti1Image(data, source.affine, _header_for(source, data, description))
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    partial = partial_name(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         nib.save(image, partial)
         partial.replace(file)
     except OSError as error:

@@ -1,6 +1,5 @@
 """Rigid registration of two scans of one head, and transform files: the room of SimpleITK."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name under which its users know it
 
 from bids_deepmrseg.errors import InputDataError, OutputError
+from bids_deepmrseg.files import make_folder, partial_name
 from bids_deepmrseg.imaging import agreement
 from bids_deepmrseg.imaging.alignment import Mask
 from bids_deepmrseg.imaging.grid import Affine, Grid
@@ -226,9 +226,9 @@ def write_transform(matrix: Affine, file: Path) -> Path:
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(lps[:3, :3].ravel().tolist())
     transform.SetTranslation(lps[:3, 3].tolist())
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    partial = partial_name(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         sitk.WriteTransform(transform, str(partial))
         partial.replace(file)
     except (OSError, RuntimeError) as error:

@@ -10,7 +10,8 @@ from typing import Any
 
 from bids_deepmrseg.errors import DeepMRSegError
 from bids_deepmrseg.files import ABSENT
-from bids_deepmrseg.pipeline.environment import clean_work_dir, open_work_dir
+from bids_deepmrseg.pipeline.claims import CaseClaims, claim_cases
+from bids_deepmrseg.pipeline.environment import NOTES_FOLDER, clean_work_dir, run_folder
 from bids_deepmrseg.pipeline.handoff import (
     STAGES,
     locating_case,
@@ -27,6 +28,8 @@ from bids_deepmrseg.stages.status import write_status
 from bids_deepmrseg.stages.write import NIFTI_GZ, check_written, derivative_path
 
 logger = logging.getLogger(__name__)
+
+APART = "apart"  # work folder of cases in whose usual folders another run works
 
 
 def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
@@ -55,16 +58,35 @@ def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
     code_version = version("bids-deepmrseg")
     _describe_output(settings, code_version)
     write_citations(settings.log_dir, code_version=code_version)
-    notes_dir = open_work_dir(settings.work_dir, settings.run_id)
     cases = tuple(_absolute(case) for case in plan.cases)
-    nodes = _nodes(cases, settings)
-    run_error = _run_nodes(cases, settings, notes_dir, nodes) if cases else None
-    outcomes = tuple(_outcome(case, settings, notes_dir, run_error) for case in cases)
-    _describe_output(settings, code_version)
-    write_status((*outcomes, *plan.left_out), settings.log_dir)
-    if settings.clean_workdir:
-        clean_work_dir(settings.work_dir, settings.run_id, tuple(nodes))
+    with (
+        run_folder(settings.work_dir, settings.run_id) as folder,
+        claim_cases(cases, settings) as claims,
+    ):
+        outcomes = _run_cases(cases, claims, settings, folder)
+        _describe_output(settings, code_version)
+        write_status((*outcomes, *plan.left_out), settings.log_dir)
+        if settings.clean_workdir:
+            clean_work_dir(settings.work_dir, tuple(_nodes(claims.shared, settings)))
     return (*outcomes, *plan.left_out)
+
+
+def _run_cases(
+    cases: tuple[Case, ...], claims: CaseClaims, settings: RunSettings, folder: Path
+) -> tuple[Outcome, ...]:
+    """Run the cases that no other run works on; what became of each, in their order."""
+    notes_dir, run_error = folder / NOTES_FOLDER, None
+    elsewhere = replace(settings, work_dir=folder / APART)
+    for some, where in ((claims.shared, settings), (claims.apart, elsewhere)):
+        if some and not (run_error and settings.stop_on_first_crash):
+            run_error = _run_nodes(some, where, notes_dir, _nodes(some, where)) or run_error
+    taken = dict(claims.taken)
+    return tuple(
+        _row(case, "skipped", taken[case])
+        if case in taken
+        else _outcome(case, settings, notes_dir, run_error)
+        for case in cases
+    )
 
 
 def _describe_output(settings: RunSettings, code_version: str) -> None:
@@ -158,6 +180,13 @@ def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str 
         reason = "not run: another case failed before, and --stop-on-first-crash was given"
     else:
         reason = f"it ended without a result: {run_error or 'no node told why'}; see the log folder"
+    duration_s = sum(note.duration_s for note in notes if note is not None)
+    return _row(case, status, reason, duration_s)
+
+
+def _row(case: Case, status: Status, reason: str, duration_s: float = 0.0) -> Outcome:
+    """The outcome of a case that was looked at, not looked for."""
+    dseg = derivative_path(case, suffix="dseg", extension=NIFTI_GZ)
     return Outcome(
         participant_id=_labelled(case, "sub"),
         session_id=_labelled(case, "ses"),
@@ -167,7 +196,7 @@ def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str 
         status=status,
         reason=" ".join(reason.replace(f"{case.bids_dir}{os.sep}", "").split()),
         dseg=dseg.as_posix() if status == "done" else ABSENT,
-        duration_s=sum(note.duration_s for note in notes if note is not None),
+        duration_s=duration_s,
     )
 
 

@@ -16,6 +16,7 @@ from nipype.interfaces.base import (
 
 from bids_deepmrseg.imaging.lesions import LesionRule
 from bids_deepmrseg.pipeline.child import end_with_parent, run_in_child
+from bids_deepmrseg.pipeline.environment import lead_libraries_to
 from bids_deepmrseg.pipeline.handoff import (
     Noted,
     load_measures,
@@ -48,6 +49,7 @@ class _CaseInterface(SimpleInterface, ABC):
 
     def _run_interface(self, runtime: Any) -> Any:  # noqa: ANN401 - nipype's Bunch is untyped
         end_with_parent()
+        lead_libraries_to(Path(self.inputs.notes_dir).parent)  # this may be another machine
         with Noted(Path(self.inputs.notes_dir), self.inputs.note_name) as note:
             self._results = self._run_case(self._case(), Path(runtime.cwd), note)
         return runtime

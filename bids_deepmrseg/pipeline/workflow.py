@@ -36,6 +36,7 @@ UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
 REGISTERED_BYTES = 40  # per voxel of every scan that is laid upon another
 POLL_S = 0.1  # nipype's default of 2 s would hand out n_procs nodes every 2 s, however short
+START_METHOD = "spawn"  # forkserver's socket would need a short path, which only /tmp has
 NIPYPE_QUIET, NIPYPE_LOUD = "CRITICAL", "INFO"
 
 
@@ -258,7 +259,10 @@ def make_plugin(
         kind = getattr(plugins, f"{choice.name}Plugin", None)
         if kind is None:
             raise UsageError(f"nipype has no plugin {choice.name!r}; see --use-plugin in the docs")
-        return kind(plugin_args={**choice.arguments, "status_callback": callback})
+        arguments = {**choice.arguments, "status_callback": callback}
+        if arguments.get("mp_context") == "forkserver":
+            arguments["mp_context"] = START_METHOD
+        return kind(plugin_args=arguments)
     if settings.n_procs == 1:
         return plugins.LinearPlugin(plugin_args={"status_callback": callback})
     return plugins.MultiProcPlugin(
@@ -268,7 +272,7 @@ def make_plugin(
             "n_gpu_procs": settings.omp_nthreads,
             "raise_insufficient": False,
             "scheduler": "mem_thread",  # small nodes first: a case is finished before the next
-            "mp_context": "forkserver",
+            "mp_context": START_METHOD,
             "status_callback": callback,
         }
     )

@@ -8,13 +8,25 @@ from pathlib import Path
 
 from bids_deepmrseg.derivatives import PROVENANCE_KEY
 from bids_deepmrseg.errors import InputDataError, NothingToDoError
-from bids_deepmrseg.files import ABSENT, JsonValue, read_json, read_tsv, write_json, write_tsv
+from bids_deepmrseg.files import (
+    ABSENT,
+    JsonValue,
+    delete_partials,
+    read_json,
+    read_tsv,
+    write_json,
+    write_tsv,
+)
+from bids_deepmrseg.locks import Locks
+from bids_deepmrseg.records import WORKED_ON
 
 logger = logging.getLogger(__name__)
 
 COLUMNS_FILE = Path(__file__).parents[1] / "data" / "group_columns.json"
 URI_PREFIX = "bids:raw:"
 PER_BRAIN = "_per_brain"
+GROUP_PREFIX = "group_"
+GROUP_FILES = "group files"  # the lock under which they are written
 
 CASE_COLUMNS = ("participant_id", "session_id", "run_id", "source")
 WIDE_COLUMNS = (
@@ -134,6 +146,16 @@ def aggregate(output_dir: Path) -> tuple[Path, ...]:
     them. Tables are made anew from all results each time. Where the table of a case tells no volume
     of the brain, that which other tasks found in the same scan is taken.
     """
+    if not output_dir.is_dir():
+        raise NothingToDoError(f"{output_dir} is not there; run the participant level first")
+    with Locks(output_dir) as locks, locks.held(GROUP_FILES):
+        if locks.works:
+            delete_partials(output_dir, lambda name: name.startswith(GROUP_PREFIX))
+        return _aggregate(output_dir)
+
+
+def _aggregate(output_dir: Path) -> tuple[Path, ...]:
+    """The same, while no other group level is at it."""
     entries = _with_brain_volumes(sorted(_entries(output_dir), key=lambda entry: entry.place))
     if not entries:
         raise NothingToDoError(
@@ -157,7 +179,7 @@ def _entries(output_dir: Path) -> Iterator[Entry]:
     results = {entry.identity: entry for entry in _results(output_dir)}
     for identity, entry in results.items():
         said = latest.get(identity, entry)
-        if said.status == "done":
+        if said.status == "done" or said.reason.startswith(WORKED_ON):
             yield entry
         else:
             reason = f"an earlier result; in the latest run it {said.status}: {said.reason}"
@@ -219,7 +241,10 @@ def _latest_outcomes(output_dir: Path) -> dict[tuple[str, ...], Entry]:
     for file in sorted(output_dir.glob("logs/*/status.tsv")):
         for row in read_tsv(file)[1]:
             entry = _outcome(row, file)
-            latest[entry.identity] = entry
+            if not entry.reason.startswith(WORKED_ON):
+                latest[entry.identity] = entry
+            else:
+                latest.setdefault(entry.identity, entry)
     return latest
 
 

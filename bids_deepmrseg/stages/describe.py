@@ -8,12 +8,15 @@ from pathlib import Path
 from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.files import (
     JsonValue,
+    delete_partials,
     read_json,
     read_tsv,
     write_json,
+    write_once,
     write_text,
     write_tsv,
 )
+from bids_deepmrseg.locks import Locks
 from bids_deepmrseg.settings import APP_NAME
 
 DATA = Path(__file__).parents[1] / "data"
@@ -21,6 +24,8 @@ DESCRIPTION_FILE = "dataset_description.json"
 BIDS_VERSION = "1.11.1"
 PROGRAM_AUTHORS = "The bids_deepmrseg contributors"
 PARTICIPANT_COLUMNS = ("age", "sex", "handedness", "species", "strain", "strain_rrid")
+PARTICIPANT_FILES = ("participants.tsv", "participants.json")
+SHARED_FILES = "shared files"  # the lock under which they are read, changed and written
 IGNORED = ("*.html", "figures", "/group_*.tsv", "/group_*.json", "*_xfm.*")
 
 
@@ -51,13 +56,22 @@ def write_dataset_files(
     """
     check_ours(output_dir)
     raw = _description(bids_dir)
-    ours = _output_description(raw, bids_dir, output_dir, code_version)
-    write_json(output_dir / DESCRIPTION_FILE, {**_description(output_dir), **ours})
-    _write_once(output_dir / "README.md", (DATA / "output_readme.md").read_text(encoding="utf-8"))
-    today = datetime.now(tz=UTC).date().isoformat()
-    _write_once(output_dir / "CHANGES", f"{code_version} {today}\n  - First segmentations.\n")
-    _write_ignored(output_dir, work_dir)
-    write_participants(bids_dir, output_dir)
+    with Locks(output_dir) as locks, locks.held(SHARED_FILES):
+        if locks.works:
+            delete_partials(output_dir, _is_shared)
+        ours = _output_description(raw, bids_dir, output_dir, code_version)
+        write_json(output_dir / DESCRIPTION_FILE, {**_description(output_dir), **ours})
+        readme = (DATA / "output_readme.md").read_text(encoding="utf-8")
+        write_once(output_dir / "README.md", readme)
+        today = datetime.now(tz=UTC).date().isoformat()
+        write_once(output_dir / "CHANGES", f"{code_version} {today}\n  - First segmentations.\n")
+        _write_ignored(output_dir, work_dir)
+        write_participants(bids_dir, output_dir)
+
+
+def _is_shared(name: str) -> bool:
+    """Whether a file is one of those that all runs write, each under the same lock."""
+    return name in {DESCRIPTION_FILE, "README.md", "CHANGES", ".bidsignore", *PARTICIPANT_FILES}
 
 
 def write_citations(log_dir: Path, *, code_version: str) -> None:
@@ -154,12 +168,6 @@ def _source(raw: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {"DOI": bare, "URL": f"https://doi.org/{bare}"}
 
 
-def _write_once(file: Path, text: str) -> None:
-    """Write a file unless it exists: from then on it belongs to the user."""
-    if not file.exists():
-        write_text(file, text)
-
-
 def _write_ignored(output_dir: Path, work_dir: Path) -> None:
     """Name in ``.bidsignore`` what BIDS has no place for, and keep the lines that are there."""
     file = output_dir / ".bidsignore"
@@ -174,7 +182,8 @@ def _write_ignored(output_dir: Path, work_dir: Path) -> None:
 
 def _participants(output_dir: Path) -> tuple[str, ...]:
     """Every participant that the output dataset has a folder for."""
-    return tuple(sorted(folder.name for folder in output_dir.glob("sub-*") if folder.is_dir()))
+    with os.scandir(output_dir) as entries:  # unlike glob, it does not ask for each by itself
+        return tuple(sorted(e.name for e in entries if e.name.startswith("sub-") and e.is_dir()))
 
 
 def write_participants(bids_dir: Path, output_dir: Path) -> None:
@@ -187,22 +196,30 @@ def write_participants(bids_dir: Path, output_dir: Path) -> None:
 
     Notes
     -----
-    After writing, the folders are looked at again: whoever writes last has seen the folders of
-    all who wrote before, so that runs at the same time lose no participant.
+    What the table holds already stays unless the input says otherwise: participants of another
+    input dataset, and columns that a user added. After writing, the folders are looked at again:
+    whoever writes last has seen the folders of all who wrote before, so that runs at the same time
+    lose no participant even where files cannot be locked.
     """
+    table, dictionary = (output_dir / name for name in PARTICIPANT_FILES)
     columns, known = _input_participants(bids_dir)
     definitions = {key: value for key, value in _definitions(bids_dir).items() if key in columns}
     definitions["Description"] = "Participants whose scans were segmented"
     listed: tuple[str, ...] = ()
     while listed != (listed := _participants(output_dir)):
-        rows = [known.get(name, {}) | {"participant_id": name} for name in listed]
-        write_tsv(output_dir / "participants.tsv", ("participant_id", *columns), rows)
-        write_json(output_dir / "participants.json", definitions)
+        first, before = read_tsv(table) if table.is_file() else ((), ())
+        there = {row.get("participant_id"): row for row in before}
+        rows = [
+            {**there.get(name, {}), **known.get(name, {}), "participant_id": name}
+            for name in listed
+        ]
+        write_tsv(table, tuple(dict.fromkeys(("participant_id", *columns, *first))), rows)
+        write_json(dictionary, {**_definitions(output_dir), **definitions})
 
 
-def _definitions(bids_dir: Path) -> dict[str, JsonValue]:
-    """The input's ``participants.json``; empty where there is none."""
-    file = bids_dir / "participants.json"
+def _definitions(folder: Path) -> dict[str, JsonValue]:
+    """A dataset's ``participants.json``; empty where there is none."""
+    file = folder / "participants.json"
     return read_json(file) if file.is_file() else {}
 
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from bids_deepmrseg.errors import OutputError
-from bids_deepmrseg.files import partial_name
+from bids_deepmrseg.files import make_folder, partial_name
 from bids_deepmrseg.imaging.grid import Crop, Grid, crop_to, to_ras
 from bids_deepmrseg.imaging.lesions import slice_axis_of
 from bids_deepmrseg.imaging.nifti import read_scan
@@ -116,7 +116,7 @@ def draw_case(
     figure = _draw(_view(case, segmented), case.task, "\n".join(heading), color)
     partial = partial_name(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         figure.savefig(partial, dpi=DOTS_PER_INCH, format="png", metadata={"Title": case.name})
         partial.replace(file)
     except OSError as error:

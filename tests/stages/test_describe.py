@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.errors import OutputError
-from bids_deepmrseg.files import read_json, read_tsv
+from bids_deepmrseg.files import partial_name, read_json, read_tsv
 from bids_deepmrseg.stages.describe import (
     write_citations,
     write_dataset_files,
@@ -133,6 +133,50 @@ def test_what_the_user_wrote_into_our_dataset_stays(raw: Path, tmp_path: Path) -
     assert (out / "CHANGES").read_text(encoding="utf-8") == "my changes"
     assert (out / ".bidsignore").read_text(encoding="utf-8").startswith("mine\n*.html\nfigures\n")
     assert read_json(out / "dataset_description.json")["Funding"] == ["a grant"]
+
+
+def test_nothing_is_written_again_while_nothing_changes(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "sub-01").mkdir(parents=True)
+    describe(raw, out, out / "work")
+    before = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert len(before) == 7
+    describe(raw, out, out / "work")
+    assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+def test_participants_of_another_dataset_and_columns_of_the_user_stay(
+    raw: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    other = make_dataset(tmp_path / "other", ("sub-77_T1w.nii.gz",))
+    table = "participant_id\thandedness\nsub-77\tleft\n"
+    (other / "participants.tsv").write_text(table, encoding="utf-8")
+    for name in ("sub-01", "sub-77"):
+        (out / name).mkdir(parents=True)
+    describe(other, out)
+    columns, rows = read_tsv(out / "participants.tsv")
+    lines = [[*row.values(), "A" if row["participant_id"] == "sub-01" else "B"] for row in rows]
+    text = "\n".join("\t".join(line) for line in [[*columns, "arm"], *lines]) + "\n"
+    (out / "participants.tsv").write_text(text, encoding="utf-8")
+    describe(raw, out)
+    columns, rows = read_tsv(out / "participants.tsv")
+    assert columns == ("participant_id", "age", "sex", "handedness", "arm")
+    assert [tuple(row.values()) for row in rows] == [
+        ("sub-01", "30", "F", "n/a", "A"),
+        ("sub-77", "n/a", "n/a", "left", "B"),
+    ]
+
+
+def test_unfinished_files_of_killed_runs_are_deleted(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ours, others = (partial_name(out / name) for name in ("participants.tsv", "notes.txt"))
+    out.mkdir()
+    for file in (ours, others):
+        file.write_text("{", encoding="utf-8")
+    describe(raw, out)
+    assert not ours.exists()
+    assert others.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""The app as a process of its own, as users start it."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+APP = (sys.executable, "-m", "bids_deepmrseg")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def app(
+    bids_dir: Path, output_dir: Path, models_dir: Path, *flags: str, level: str = "participant"
+) -> list[str]:
+    """The command for the made-up task, in one process unless flags say otherwise."""
+    named = [str(bids_dir), str(output_dir), level, "--models-dir", str(models_dir)]
+    return [*APP, *named, "--task", "tiny", "--n-procs", "1", "--device", "cpu", *flags]
+
+
+def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's variables, with changes; ``None`` for those to leave out."""
+    variables: dict[str, str | None] = {**os.environ, **ONE_THREAD, **changes}
+    return {name: value for name, value in variables.items() if value is not None}
