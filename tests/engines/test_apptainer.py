@@ -21,7 +21,6 @@ from tests.engines.apptainer.engine import (
     CONTAINED,
     ENTER,
     SHARED,
-    SOURCES,
     USER_ID,
     WORKERS,
     Apptainer,
@@ -38,6 +37,8 @@ REVISION = "0123456789abcdef"
 LABEL = "org.opencontainers.image."
 TAG = f"localhost/bids-deepmrseg:{VERSION}-test"
 FROM_ARCHIVE, FROM_IMAGE = "from-archive.sif", "from-image.sif"
+# less small than by default, and made in a tenth of the time
+QUICK = ("--mksquashfs-args", "-comp zstd -Xcompression-level 1")
 TINY = ("--models-dir", "/models", "--task", "tiny", *WORKERS)
 TWO = {"/data:ro": "two scans", "/models:ro": "models"}
 BROKEN = {"/data:ro": "broken", "/models:ro": "models"}
@@ -68,7 +69,7 @@ def apptainer(engines_dir: Path) -> Apptainer:
 @pytest.fixture(scope="session")
 def from_archive(apptainer: Apptainer, base_image: BaseImage) -> str:
     """The definition, built from Python's image in a local archive."""
-    if is_current(apptainer.shared / FROM_ARCHIVE, base_image.archive):
+    if apptainer.is_current(FROM_ARCHIVE, base_image.archive):
         return FROM_ARCHIVE
     base = apptainer.shared / "python.tar"
     shutil.copy(base_image.archive, base)
@@ -77,7 +78,7 @@ def from_archive(apptainer: Apptainer, base_image: BaseImage) -> str:
         "FROM": f"{SHARED / base.name}",
         "REVISION": REVISION,
     }
-    built = apptainer.build(FROM_ARCHIVE, base=base_image, arguments=arguments)
+    built = apptainer.build(FROM_ARCHIVE, *QUICK, base=base_image, arguments=arguments)
     base.unlink()
     tell(apptainer, FROM_ARCHIVE, built)
     return FROM_ARCHIVE
@@ -103,7 +104,7 @@ def image_archive(apptainer: Apptainer, base_image: BaseImage) -> Path:
 def from_image(apptainer: Apptainer, base_image: BaseImage, image_archive: Path) -> str:
     """The definition, built from the image that the Dockerfile makes."""
     arguments = {"BOOTSTRAP": "docker-archive", "FROM": f"{SHARED / image_archive.name}"}
-    built = apptainer.build(FROM_IMAGE, base=base_image, arguments=arguments)
+    built = apptainer.build(FROM_IMAGE, *QUICK, base=base_image, arguments=arguments)
     tell(apptainer, FROM_IMAGE, built)
     assert "pip install" not in built.stderr
     return FROM_IMAGE
@@ -116,27 +117,11 @@ def sif(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def is_current(sif: Path, base: Path) -> bool:
-    """Whether an image is there that is newer than all it is made of."""
-    made_of = [base, *(REPOSITORY / name for name in SOURCES)]
-    made_of += [file for folder in made_of if folder.is_dir() for file in folder.rglob("*")]
-    newest = max(file.stat().st_mtime for file in made_of if "__pycache__" not in file.parts)
-    return sif.is_file() and sif.stat().st_mtime > newest
-
-
 def tell(apptainer: Apptainer, sif: str, built: Ended) -> None:
     """Fail with what a build said, or say what it took."""
     assert built.exit_code == 0, built.stdout[-3000:] + built.stderr[-3000:]
     size_mb = (apptainer.shared / sif).stat().st_size / 1e6
     print(f"{sif}: built in {built.seconds:.0f} s, {size_mb:.0f} MB")
-
-
-def fresh(apptainer: Apptainer, name: str) -> dict[str, str]:
-    """Mount of an empty output folder that the user owns."""
-    folder = apptainer.shared / "out" / name
-    folder.mkdir(parents=True)
-    apptainer.own(folder)
-    return {"/out": f"out/{name}"}
 
 
 def settings_of(out: Path) -> dict[str, object]:
@@ -158,7 +143,7 @@ def assert_segmented(ended: Ended, out: Path) -> None:
 @pytest.fixture(scope="session")
 def contained(apptainer: Apptainer, from_archive: str) -> tuple[Path, Ended, Ended]:
     """Participant and group level, with nothing of the host and no network."""
-    binds = TWO | fresh(apptainer, "contained")
+    binds = TWO | apptainer.fresh("contained")
     participant = apptainer.run(from_archive, "/data", "/out", "participant", *TINY, binds=binds)
     group = apptainer.run(from_archive, "/data", "/out", "group", binds=binds)
     return apptainer.shared / "out" / "contained", participant, group
@@ -251,7 +236,7 @@ def test_a_shipped_task_finds_the_same_brain_as_outside(
     subprocess.run([sys.executable, maker, raw], check=True, capture_output=True)
     apptainer.own(raw)
     flags = ("participant", "--task", "brainmask", *WORKERS)
-    binds = {"/data:ro": "template"} | fresh(apptainer, "template")
+    binds = {"/data:ro": "template"} | apptainer.fresh("template")
     ended = apptainer.run(from_archive, "/data", "/out", *flags, binds=binds)
     assert ended.exit_code == 0, ended.stderr
     assert main([str(raw), str(tmp_path), *flags]) == 0
@@ -265,7 +250,7 @@ def test_a_shipped_task_finds_the_same_brain_as_outside(
 
 
 def test_a_broken_scan_is_told_by_the_exit_code(apptainer: Apptainer, from_archive: str) -> None:
-    binds = BROKEN | fresh(apptainer, "broken")
+    binds = BROKEN | apptainer.fresh("broken")
     ended = apptainer.run(from_archive, "/data", "/out", "participant", *TINY, binds=binds)
     assert ended.exit_code == 1, ended.stderr
     (status,) = (apptainer.shared / "out" / "broken").glob("logs/*/status.tsv")
@@ -283,8 +268,7 @@ def test_arguments_with_blanks_and_quotes_arrive_as_they_are(
 ) -> None:
     folder = "two 'quoted'  \"scans\" $HOME * \\n"
     ended = apptainer.run(sif, f"/{folder}", "/tmp/out", "participant")
-    assert ended.exit_code not in (0, os.EX_USAGE)
-    assert f"/{folder}" in ended.stderr
+    assert f"the dataset /{folder} is not a folder" in ended.stderr
 
 
 def test_nothing_of_the_hosts_python_reaches_the_app(
@@ -310,7 +294,7 @@ def test_nothing_of_the_hosts_python_reaches_the_app(
         "LC_ALL": "xx_XX",
         "TMPDIR": "/no/such/folder",
     }
-    binds = TWO | fresh(apptainer, "host")
+    binds = TWO | apptainer.fresh("host")
     ended = apptainer.run(
         *(from_archive, "/data", "/out", "participant", *TINY),
         flags=("--bind", str(SHARED)),
@@ -338,7 +322,7 @@ def test_an_image_runs_without(  # noqa: PLR0917 - a row of the table above
     cwd: str,
 ) -> None:
     """Home folder, working folder or /tmp that could be written to."""
-    binds = TWO | fresh(apptainer, name)
+    binds = TWO | apptainer.fresh(name)
     ended = apptainer.run(
         *(from_archive, "/data", "/out", "participant", *TINY),
         flags=flags,
@@ -347,6 +331,20 @@ def test_an_image_runs_without(  # noqa: PLR0917 - a row of the table above
         before=before,
     )
     assert_segmented(ended, apptainer.shared / "out" / name)
+
+
+def test_an_image_runs_while_tmp_and_home_are_full(apptainer: Apptainer, from_archive: str) -> None:
+    """With --containall both are one small file system in memory."""
+    binds = TWO | apptainer.fresh("full")
+    mounts = [
+        word for place, folder in binds.items() for word in ("-B", f"/shared/{folder}:{place}")
+    ]
+    fill = 'head -c 1G /dev/zero >/tmp/full; ! echo no >/tmp/more && exec bids-deepmrseg "$@"'
+    ended = apptainer.call(
+        *("apptainer", "exec", *CONTAINED, *mounts, SHARED / from_archive, "sh", "-c", fill, "sh"),
+        *("/data", "/out", "participant", *TINY),
+    )
+    assert_segmented(ended, apptainer.shared / "out" / "full")
 
 
 @pytest.mark.parametrize(
@@ -365,7 +363,7 @@ def test_what_slurm_gave_the_job_is_the_default(
 ) -> None:
     prefix = next(iter(environment)).removesuffix("SLURM_CPUS_PER_TASK")
     environment = environment | {f"{prefix}SLURM_MEM_PER_NODE": "2000"}
-    binds = BROKEN | fresh(apptainer, name)
+    binds = BROKEN | apptainer.fresh(name)
     ended = apptainer.run(
         *(from_archive, "/data", "/out", "participant", *TINY[:4]),
         flags=flags,
@@ -397,7 +395,7 @@ def job_cgroup() -> Iterator[Path]:
 def test_the_memory_of_the_job_is_the_default_even_contained(
     apptainer: Apptainer, from_archive: str, job_cgroup: Path
 ) -> None:
-    binds = BROKEN | fresh(apptainer, "job")
+    binds = BROKEN | apptainer.fresh("job")
     flags = ("/data", "/out", "participant", *TINY)
     ended = apptainer.run(from_archive, *flags, binds=binds, cgroup=job_cgroup)
     assert ended.exit_code == 1, ended.stderr

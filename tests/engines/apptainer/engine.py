@@ -48,6 +48,21 @@ class Apptainer:
         for folder in folders or (self.shared,):
             subprocess.run(["chown", "-R", f"{USER_ID}:{USER_ID}", folder], check=True)
 
+    def fresh(self, name: str) -> dict[str, str]:
+        """Mount of an empty output folder that the user owns."""
+        folder = self.shared / "out" / name
+        folder.mkdir(parents=True)
+        self.own(folder)
+        return {"/out": f"out/{name}"}
+
+    def is_current(self, sif: str, base: Path) -> bool:
+        """Whether an image is there that is newer than all it is made of."""
+        made_of = [base, *(REPOSITORY / name for name in SOURCES)]
+        made_of += [file for folder in made_of if folder.is_dir() for file in folder.rglob("*")]
+        newest = max(file.stat().st_mtime for file in made_of if "__pycache__" not in file.parts)
+        image = self.shared / sif
+        return image.is_file() and image.stat().st_mtime > newest
+
     def call(
         self,
         *command: str | Path,
