@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_deepmrseg.errors import DeepMRSegError
 from bids_deepmrseg.files import ABSENT
+from bids_deepmrseg.pipeline.ending import RunEndedError, ending_in_order
 from bids_deepmrseg.pipeline.environment import clean_work_dir, open_work_dir
 from bids_deepmrseg.pipeline.handoff import (
     STAGES,
@@ -109,7 +110,11 @@ def _run_nodes(
         plugin = nipype_side.make_plugin(settings, choice, progress)
         workflow = nipype_side.build_workflow(batch, settings, notes_dir)
         try:
-            nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
+            with ending_in_order():
+                nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
+        except RunEndedError as ended:
+            logger.error("%s", ended)  # noqa: TRY400 - the sentence says it all
+            return str(ended)
         except Exception as error:
             logger.debug("nipype ended with an error", exc_info=True)
             sentence = str(error).strip().rpartition("\n")[2]
