@@ -1,14 +1,19 @@
 """What the app needs on a scan: CPU seconds and memory of the whole process tree, task by task.
 
-    python benchmarks/needs.py --t1w NAME=T1W ... --flair NAME=FLAIR[,T1W] ... > needs.tsv
+    python benchmarks/needs.py --t1w NAME=T1W ... --flair NAME=FLAIR[,T1W] ... > TABLE
 
-Each row is one run of the app on one scan, as a user would start it. CPU seconds are those of all
-its processes (user and system), told by the kernel when the last of them has ended. They are the
-base of what is derived: wall time depends on what else the machine does, which the column
-``others`` tells (CPUs that other programs kept busy meanwhile). Memory is the largest sum of the
-proportional set sizes of all processes, sampled five times a second, and beside it the largest
-resident set of any single process, which the kernel keeps and no sampling can miss.
-``benchmarks/render_needs.py`` makes of the table what the app uses.
+Each row is one run of the app on one scan, as a user would start it: each task by itself. On the
+first scan of each kind also with more threads, all tasks together, these with probabilities, and
+the last task on two participants side by side.
+
+CPU seconds are those of all processes (user and system), told by the kernel when the last of them
+has ended. They are the base of what is derived, since wall time depends on what else the machine
+does; but they grow as well where others use its caches, which the column ``others`` tells (CPUs
+that other programs kept busy meanwhile): measure on a quiet machine, and the jobs that are sized by
+it will be no larger than they have to be. Memory is the largest sum of the proportional set sizes
+of all processes, sampled five times a second, and beside it the largest resident set of any single
+process, which the kernel keeps and no sampling can miss. ``benchmarks/render_needs.py`` makes of
+the table what the app uses.
 """
 
 import argparse
@@ -37,7 +42,7 @@ T1W_TASKS = ("brainmask", "deepbrain", "hippocampus")
 FLAIR_TASKS = ("flairbrain", "wml")
 COLUMNS = (
     "scan tasks n_threads probabilities device voxels spacing_mm wall_s others cpu_s "
-    "tree_gb process_gb estimate_gb exit_code"
+    "tree_gb process_gb estimate_gb exit_code n_cases"
 )
 DESCRIPTION = '{"Name": "Scans to measure", "BIDSVersion": "1.10.0"}'
 
@@ -129,14 +134,15 @@ def measure(command: list[str]) -> Need:
     return Need(wall_s, others, cpu_s, tree_gb, process_gb, running.returncode)
 
 
-def make_dataset(root: Path, scan: Scan) -> Path:
-    """A BIDS dataset of that one scan, by links."""
-    anat = root / "sub-1" / "anat"
-    anat.mkdir(parents=True)
+def make_dataset(root: Path, scan: Scan, n_participants: int) -> Path:
+    """A BIDS dataset of that one scan for each participant, by links."""
+    for number in range(n_participants):
+        anat = root / f"sub-{number}" / "anat"
+        anat.mkdir(parents=True)
+        for file, suffix in zip(scan.files, scan.suffixes, strict=True):
+            ending = ".nii.gz" if file.name.endswith(".gz") else ".nii"
+            (anat / f"sub-{number}_{suffix}{ending}").symlink_to(file.absolute())
     (root / "dataset_description.json").write_text(DESCRIPTION, encoding="utf-8")
-    for file, suffix in zip(scan.files, scan.suffixes, strict=True):
-        ending = ".nii.gz" if file.name.endswith(".gz") else ".nii"
-        (anat / f"sub-1_{suffix}{ending}").symlink_to(file.absolute())
     return root
 
 
@@ -154,14 +160,19 @@ def estimated_gb(scan: Scan, tasks: tuple[str, ...], *, probabilities: bool) -> 
 
 
 def row(
-    scan: Scan, tasks: tuple[str, ...], n_threads: int, device: str, *flags: str
+    scan: Scan,
+    tasks: tuple[str, ...],
+    asked: argparse.Namespace,
+    *flags: str,
+    n_threads: int,
+    n_cases: int = 1,
 ) -> tuple[str, ...]:
     """Run the app once, and tell what it needed."""
     with tempfile.TemporaryDirectory() as folder:
-        bids_dir = make_dataset(Path(folder, "bids"), scan)
-        resources = ["--n-procs", str(n_threads), "--omp-nthreads", str(n_threads)]
+        bids_dir = make_dataset(Path(folder, "bids"), scan, n_cases)
+        cpus = ["--n-procs", str(n_threads * n_cases), "--omp-nthreads", str(n_threads)]
         command = [sys.executable, "-m", "bids_deepmrseg", str(bids_dir), f"{folder}/out"]
-        command += ["participant", *resources, "--device", device, *flags, "--task", *tasks]
+        command += ["participant", *cpus, "--device", asked.device, *flags, "--task", *tasks]
         need = measure(command)
     probabilities = "--write-probabilities" in flags
     grids = [read_grid(file) for file in scan.files]
@@ -170,7 +181,7 @@ def row(
         "start" if "--dry-run" in flags else " ".join(tasks),
         str(n_threads),
         "yes" if probabilities else "no",
-        device,
+        asked.device,
         " ".join("x".join(map(str, grid.shape)) for grid in grids),
         " ".join("x".join(f"{mm:.2f}" for mm in grid.spacing_mm) for grid in grids),
         f"{need.wall_s:.1f}",
@@ -180,22 +191,27 @@ def row(
         f"{need.process_gb:.2f}",
         f"{estimated_gb(scan, tasks, probabilities=probabilities):.2f}",
         str(need.exit_code),
+        str(n_cases),
     )
 
 
 def rows(scans: list[Scan], asked: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """A start, each task by itself; then all together, and once more with probabilities."""
-    for number, scan in enumerate(scans):
+    """All runs on all scans; all that can be asked for on the first of each kind."""
+    seen: set[str] = set()
+    for scan in scans:
         known = T1W_TASKS if scan.suffixes[0] == "T1w" else FLAIR_TASKS
         tasks = tuple(task for task in known if asked.task is None or task in asked.task)
-        for n_threads in () if asked.together else asked.threads:
-            if number == 0:
-                yield row(scan, tasks, n_threads, asked.device, "--dry-run")
+        first = scan.suffixes[0] not in seen
+        if first and not seen:
+            yield row(scan, tasks, asked, "--dry-run", n_threads=1)
+        seen.add(scan.suffixes[0])
+        for n_threads in asked.threads if first else asked.threads[:1]:
             for task in tasks:
-                yield row(scan, (task,), n_threads, asked.device)
-        if asked.task is None:
-            yield row(scan, tasks, asked.threads[0], asked.device)
-            yield row(scan, tasks, asked.threads[0], asked.device, "--write-probabilities")
+                yield row(scan, (task,), asked, n_threads=n_threads)
+        if first and asked.task is None:
+            yield row(scan, tasks, asked, n_threads=1)
+            yield row(scan, tasks, asked, "--write-probabilities", n_threads=1)
+            yield row(scan, tasks[-1:], asked, n_threads=1, n_cases=2)
 
 
 def main() -> None:
@@ -208,7 +224,6 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--task", nargs="+", help="each by itself only; default: all that fit")
-    parser.add_argument("--together", action="store_true", help="all tasks in one run only")
     parser.add_argument("--no-header", action="store_true", help="to go on with a table")
     asked = parser.parse_args()
     scans = []

@@ -23,6 +23,7 @@ from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_ta
 from bids_deepmrseg.tasks import Task
 
 QUIET = 0.3  # CPUs that others may have used where a wall time is taken at its word
+ASSUMED_SERIAL = 0.5
 HEAD = (
     "# Made from docs/benchmarks/needs.tsv by benchmarks/render_needs.py, never by hand.\n"
     "# CPU seconds on one thread; what each number means: bids_deepmrseg/pipeline/needs.py.\n"
@@ -46,7 +47,8 @@ class Table:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         good = [row for row in rows if row["exit_code"] == "0" and row["device"] == "cpu"]
-        self.rows = [row for row in good if row["probabilities"] == "no"]
+        plain = {"probabilities": "no", "n_cases": "1"}
+        self.rows = [row for row in good if plain.items() <= row.items()]
         self.single = {
             (row["scan"], row["tasks"]): row for row in self.rows if row["n_threads"] == "1"
         }
@@ -90,7 +92,7 @@ class Table:
         """Millions of voxels, as :func:`bids_deepmrseg.pipeline.needs.mvoxels` counts them."""
         return _native(row) if task.within is None else model_voxels(task, _grid(row)) / 1e6
 
-    def serial(self) -> float:
+    def serial(self) -> str:
         """Share of a run that a second thread does not shorten, from rows of a quiet machine."""
         shares = []
         for row in self.rows:
@@ -99,16 +101,17 @@ class Table:
             if quiet and alone is not None and row["tasks"] != "start":
                 shares.append(2 * float(row["wall_s"]) / float(alone["cpu_s"]) - 1)
         if not shares:
-            raise SystemExit("no row with two threads was measured on a quiet machine")
-        return min(1.0, max(0.0, statistics.median(shares)))
+            return f"{ASSUMED_SERIAL}  # assumed: two threads were not measured on a quiet machine"
+        return f"{min(1.0, max(0.0, statistics.median(shares))):.2f}"
 
     def beside_gb(self, n_threads: str) -> float:
         """Most memory that a run's other processes held beside the one that segmented."""
-        return max(
+        beside = [
             float(row["tree_gb"]) - float(row["process_gb"])
             for row in self.rows
             if row["n_threads"] == n_threads and row["tasks"] != "start"
-        )
+        ]
+        return max(beside, default=0.0)
 
 
 def _grid(row: Row) -> Grid:
@@ -132,7 +135,7 @@ def render(file: Path) -> str:
         f"start_s = {table.start_s:.1f}",
         f"run_memory_gb = {table.beside_gb('1'):.2f}",
         f"worker_memory_gb = {max(0.0, table.beside_gb('2') - table.beside_gb('1')) / 2:.2f}",
-        f"serial = {table.serial():.2f}",
+        f"serial = {table.serial()}",
         *_section("written", written),
     ]
     for task in table.tasks.values():
