@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from bids_deepmrseg.errors import DeepMRSegError
 from bids_deepmrseg.files import ABSENT
 from bids_deepmrseg.pipeline.claims import CaseClaims, claim_cases
 from bids_deepmrseg.pipeline.devices import left_by_workers, workers_of
+from bids_deepmrseg.pipeline.ending import RunEndedError, ending_in_order
 from bids_deepmrseg.pipeline.environment import NOTES_FOLDER, clean_work_dir, run_folder
 from bids_deepmrseg.pipeline.handoff import (
     STAGES,
@@ -31,6 +32,14 @@ from bids_deepmrseg.stages.write import NIFTI_GZ, check_written, derivative_path
 logger = logging.getLogger(__name__)
 
 APART = "apart"  # work folder of cases in whose usual folders another run works
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Why a graph ended before its end, and whether the whole run was told to."""
+
+    sentence: str
+    is_for_good: bool = False
 
 
 def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
@@ -64,30 +73,31 @@ def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
         run_folder(settings.work_dir, settings.run_id) as folder,
         claim_cases(cases, settings) as claims,
     ):
-        outcomes = _run_cases(cases, claims, settings, folder)
+        outcomes, stop = _run_cases(cases, claims, settings, folder)
         _describe_output(settings, code_version)
         write_status((*outcomes, *plan.left_out), settings.log_dir)
-        if settings.clean_workdir:
+        if settings.clean_workdir and not (stop and stop.is_for_good):
             clean_work_dir(settings.work_dir, tuple(_nodes(claims.shared, settings)))
     return (*outcomes, *plan.left_out)
 
 
 def _run_cases(
     cases: tuple[Case, ...], claims: CaseClaims, settings: RunSettings, folder: Path
-) -> tuple[Outcome, ...]:
+) -> tuple[tuple[Outcome, ...], _Stop | None]:
     """Run the cases that no other run works on; what became of each, in their order."""
-    notes_dir, run_error = folder / NOTES_FOLDER, None
+    notes_dir, stop = folder / NOTES_FOLDER, None
     elsewhere = replace(settings, work_dir=folder / APART)
     for some, where in ((claims.shared, settings), (claims.apart, elsewhere)):
-        if some and not (run_error and settings.stop_on_first_crash):
-            run_error = _run_nodes(some, where, notes_dir, _nodes(some, where)) or run_error
+        if some and not (stop and (stop.is_for_good or settings.stop_on_first_crash)):
+            stop = _run_nodes(some, where, notes_dir, _nodes(some, where)) or stop
     taken = dict(claims.taken)
-    return tuple(
+    outcomes = (
         _row(case, "skipped", taken[case])
         if case in taken
-        else _outcome(case, settings, notes_dir, run_error)
+        else _outcome(case, settings, notes_dir, stop)
         for case in cases
     )
+    return tuple(outcomes), stop
 
 
 def _describe_output(settings: RunSettings, code_version: str) -> None:
@@ -120,28 +130,33 @@ def _run_nodes(
     settings: RunSettings,
     notes_dir: Path,
     nodes: dict[str, tuple[Case, str]],
-) -> str | None:
+) -> _Stop | None:
     """Run the nipype graphs; the last line of the first thing that went wrong, if anything did."""
     # nipype reads its environment when it is imported, so that has to wait until here
     from bids_deepmrseg.pipeline import workflow as nipype_side  # noqa: PLC0415 - see above
 
     choice = None if settings.use_plugin is None else read_plugin(settings.use_plugin)
     progress = _progress(nodes, notes_dir)
-    first_error: str | None = None
+    stop: _Stop | None = None
     with workers_of(settings, choice) as workers:
         for batch in nipype_side.batches(cases, settings):
             workflow = nipype_side.build_workflow(batch, settings, notes_dir, workers)
             left = left_by_workers(settings, workers, nipype_side.largest_gb(workflow))
             plugin = nipype_side.make_plugin(left, choice, progress)
             try:
-                nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
+                with ending_in_order():
+                    nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
+            except RunEndedError as ended:
+                logger.error("%s", ended)  # noqa: TRY400 - the sentence says it all
+                return _Stop(str(ended), is_for_good=True)
             except Exception as error:
                 logger.debug("nipype ended with an error", exc_info=True)
-                sentence = str(error).strip().rpartition("\n")[2]
-                first_error = first_error or sentence or type(error).__name__
+                sentence = str(error).strip().rpartition("
+")[2]
+                stop = stop or _Stop(sentence or type(error).__name__)
                 if settings.stop_on_first_crash:
                     break
-    return first_error
+    return stop
 
 
 def _progress(nodes: dict[str, tuple[Case, str]], notes_dir: Path) -> Callable[[Any, str], None]:
@@ -167,7 +182,7 @@ def _progress(nodes: dict[str, tuple[Case, str]], notes_dir: Path) -> Callable[[
     return report
 
 
-def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str | None) -> Outcome:
+def _outcome(case: Case, settings: RunSettings, notes_dir: Path, stop: _Stop | None) -> Outcome:
     """What became of a case: what its nodes noted, checked against what is on the disk."""
     notes = [read_note(notes_dir, node_name(case, stage)) for stage in STAGES]
     errors = [note.error for note in notes if note is not None and note.error is not None]
@@ -178,11 +193,12 @@ def _outcome(case: Case, settings: RunSettings, notes_dir: Path, run_error: str 
         reason = errors[0]
     elif notes[-1] is not None:
         status, reason = _checked(case, dseg, settings.output_dir)
-    elif settings.stop_on_first_crash and run_error is not None:
+    elif settings.stop_on_first_crash and stop is not None and not stop.is_for_good:
         status = "skipped"
         reason = "not run: another case failed before, and --stop-on-first-crash was given"
     else:
-        reason = f"it ended without a result: {run_error or 'no node told why'}; see the log folder"
+        why = "no node told why" if stop is None else stop.sentence
+        reason = f"it ended without a result: {why}; see the log folder"
     duration_s = sum(note.duration_s for note in notes if note is not None)
     return _row(case, status, reason, duration_s)
 

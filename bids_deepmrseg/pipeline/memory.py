@@ -41,10 +41,10 @@ class MemoryWatch:
         """The rest of a sentence on a process that was killed by signal 9."""
         held = "" if self._held_gb is None else f", it held {self._held_gb:.1f} GB when last seen"
         limit_gb = memory_limit_gb(root=self._root)
+        fewer = "" if needed_gb > limit_gb else ", or run fewer cases at a time (--n-procs)"
         return (
             f"{self._cause()} about {needed_gb:.1f} GB are needed{held}, and {limit_gb:.1f} GB "
-            "is the limit here; give the machine, container or job more, or run fewer cases at a "
-            "time (--n-procs)"
+            f"is the limit here; give the machine, container or job more{fewer}"
         )
 
     def _cause(self) -> str:

@@ -12,6 +12,7 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from bids_deepmrseg.errors import UsageError
 from bids_deepmrseg.imaging.lesions import LesionRule
+from bids_deepmrseg.pipeline.ending import RunEndedError, end_children
 from bids_deepmrseg.pipeline.environment import WORKFLOW_NAME
 from bids_deepmrseg.pipeline.handoff import locating_case, locating_chain, node_name
 from bids_deepmrseg.pipeline.jobs import SlurmJobs
@@ -263,6 +264,9 @@ def execute(workflow: Workflow, plugin: PluginBase, *, verbosity: int) -> None:
     _set_loudness(NIPYPE_LOUD if verbosity > 1 else NIPYPE_QUIET)
     try:
         workflow.run(plugin=plugin)
+    except RunEndedError:
+        end_children()  # else they would be waited for, longer than the run may still last
+        raise
     finally:
         if isinstance(plugin, LastingPool | SlurmJobs):
             plugin.close()

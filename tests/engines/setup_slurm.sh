@@ -101,7 +101,7 @@ KillWait=2
 MinJobAge=900
 DefMemPerCPU=1000
 NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 CPUs=4 RealMemory=$memory_mb
-PartitionName=short Nodes=ALL Default=YES MaxTime=1:00:00 DefaultTime=30 State=UP
+PartitionName=short Nodes=ALL Default=YES MaxTime=UNLIMITED DefaultTime=30 State=UP
 END
 }
 

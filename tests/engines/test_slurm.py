@@ -106,10 +106,11 @@ def use_plugin(root: Path, arguments: str) -> tuple[str, ...]:
     return ("--use-plugin", str(file))
 
 
-def command_of(root: Path, *flags: str) -> tuple[str, ...]:
+def command_of(root: Path, *flags: str, task: str = "tiny") -> tuple[str, ...]:
     """The app, for the participants of a dataset."""
     folders = (str(root / "bids"), str(root / "out"), "participant")
-    own = ("--models-dir", str(root / "models"), "--task", "tiny", "-w", str(root / "work"))
+    models = ("--models-dir", str(root / "models")) if task == "tiny" else ()
+    own = (*models, "--task", task, "-w", str(root / "work"))
     return (sys.executable, "-m", "bids_deepmrseg", *folders, *own, *flags)
 
 
@@ -140,10 +141,10 @@ def make_huge(root: Path, name: str) -> None:
     write_nifti(scan.with_name(scan.name.removesuffix(".gz")), data, affine)
 
 
-def write_array(root: Path, *flags: str) -> tuple[str, ...]:
+def write_array(root: Path, *flags: str, task: str = "tiny") -> tuple[str, ...]:
     """Let the app write the scripts of an array job; the command that sends them."""
     scripts = root / "scripts"
-    command = command_of(root, "--write-slurm-array", str(scripts), *flags)
+    command = command_of(root, "--write-slurm-array", str(scripts), *flags, task=task)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run(command, env=environment, check=True, timeout=LIMIT_S)
     return ("bash", str(scripts / "submit.sh"))
@@ -362,6 +363,19 @@ def test_a_shard_that_runs_out_of_memory_loses_one_case_only(
     assert_told_of_memory(outcomes_of(dataset)["sub-2"].reason, limit_gb=2.6)
     assert list(statuses_of_group(dataset).values()) == ["done", "failed", "done"]
     wait_for(lambda: processes_of(dataset) == [])
+
+
+@pytest.mark.weights
+def test_a_shipped_task_keeps_to_the_memory_that_its_array_asks_for(
+    confining: Cluster, tmp_path: Path
+) -> None:
+    demo = REPOSITORY / "docs" / "demo" / "make_dataset.py"
+    subprocess.run([sys.executable, str(demo), str(tmp_path / "bids")], check=True, timeout=LIMIT_S)
+    (task,) = run_array(confining, *write_array(tmp_path, task="brainmask")).values()
+    assert (task["JobState"], task["ExitCode"]) == ("COMPLETED", "0:0")
+    assert statuses(tmp_path) == ["done"]
+    (row,) = read_tsv(tmp_path / "out" / "group_brainmask.tsv")[1]
+    assert (row["participant_id"], row["status"]) == ("sub-mni152", "done")
 
 
 def assert_told_of_memory(reason: str, *, limit_gb: float) -> None:
