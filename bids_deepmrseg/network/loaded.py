@@ -26,6 +26,8 @@ class LoadedNetworks:
     """
 
     def __init__(self, device: str, *, kept_bytes: int = 0) -> None:
+        if torch.device(device).type == "cuda":
+            torch.cuda.set_device(device)  # else what names no device would take the first GPU, too
         self.device = device
         self._kept_bytes = kept_bytes
         self._verified: set[Key] = set()

@@ -14,7 +14,7 @@ from bids_deepmrseg.pipeline.workers import Workers
 from tests.makers import make_task
 
 FOLDER = "MADE_NETWORKS_FOLDER"  # where networks of a whole run leave their marks
-LIMIT_S = 60.0
+LIMIT_S = 240.0  # only a failure takes so long
 TASK = make_task()
 
 

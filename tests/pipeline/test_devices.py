@@ -363,6 +363,6 @@ def test_no_process_is_left_however_a_run_ends(
             os.killpg(started.pid, signal.SIGINT)
         elif ending == "SIGKILL":
             started.kill()
-        code = started.wait(60)
+        code = started.wait(made_networks.LIMIT_S)
     assert code == {"itself": 0, "Ctrl-C": 130, "SIGKILL": -signal.SIGKILL}[ending]
-    assert made_networks.wait_for(lambda: not session_of(started.pid), 20)
+    assert made_networks.wait_for(lambda: not session_of(started.pid))
