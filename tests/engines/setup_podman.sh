@@ -22,7 +22,7 @@ if ((${#missing[@]})); then
   apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
 
-mkdir -p "$settings"/{storage,run,volumes,tmp,networks,static}
+mkdir -p "$settings"/{storage,run,tmp,networks}
 
 # New processes get limits that the kernel surely grants; cgroups are managed without systemd.
 cat >"$settings/containers.conf" <<CONF
@@ -35,9 +35,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
 image_copy_tmp_dir = "$settings/tmp"
-static_dir = "$settings/static"
 tmp_dir = "$settings/run/libpod"
-volume_path = "$settings/volumes"
 
 [network]
 network_config_dir = "$settings/networks"
