@@ -45,10 +45,12 @@ def cases(settings: RunSettings) -> tuple[Case, ...]:
 
 @contextmanager
 def other_run(
-    cases: tuple[Case, ...], settings: RunSettings, **changes: Path
+    cases: tuple[Case, ...], settings: RunSettings, *, output_dir: Path | None = None
 ) -> Iterator[CaseClaims]:
     """Another run, as far as the file system can tell."""
-    with claim_cases(cases, replace(settings, run_id="20260101-000000_b", **changes)) as claims:
+    out = output_dir or settings.output_dir
+    other = replace(settings, run_id="20260101-000000_b", output_dir=out)
+    with claim_cases(cases, other) as claims:
         yield claims
 
 
