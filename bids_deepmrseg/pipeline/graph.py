@@ -151,8 +151,7 @@ def _run_nodes(
                 return _Stop(str(ended), is_for_good=True)
             except Exception as error:
                 logger.debug("nipype ended with an error", exc_info=True)
-                sentence = str(error).strip().rpartition("
-")[2]
+                sentence = str(error).strip().rpartition("\n")[2]
                 stop = stop or _Stop(sentence or type(error).__name__)
                 if settings.stop_on_first_crash:
                     break
