@@ -14,6 +14,7 @@ LOGS_FOLDER = "logs"
 SHEBANG = "#!/bin/bash"  # Slurm wants it in the first line
 MARK = "# Written by bids-deepmrseg --write-slurm-array, which replaces files with this line."
 INDEX = '--shard-index "${SLURM_ARRAY_TASK_ID:?send this script with sbatch, as submit.sh does}"'
+WAIT = "trap : TERM  # at its end a job's processes are all told: wait for what the app has to say"
 GROUP_MINUTES_PER_1000 = 2.0
 GROUP_SHORTEST_MINUTES = 20
 GROUP_GIB = 4
@@ -167,7 +168,7 @@ def _script(ours: dict[str, str], options: Sequence[str], command: Sequence[str]
     lines += [f"#SBATCH {name}" for name in GOING_ON if name.partition("=")[0] not in given]
     lines += [f"#SBATCH {option}" for option in options]
     body = " \\\n    ".join(command)  # the last command, so its exit code is that of the job
-    return "\n".join([SHEBANG, MARK, *lines, "set -euo pipefail", body, ""])
+    return "\n".join([SHEBANG, MARK, *lines, "set -euo pipefail", WAIT, body, ""])
 
 
 def _name(option: str) -> str:

@@ -84,9 +84,17 @@ def _work(pipe: Connection, device: str, n_threads: int, opener: Opener) -> None
         except DeepMRSegError as error:
             answer, is_sound = error, not isinstance(error, ResourceError)
         except Exception as error:  # noqa: BLE001 - the case is told, whatever it is
-            answer, is_sound = in_our_words(error), False
+            answer, is_sound = _on_device(device, in_our_words(error)), False
         pipe.send(is_sound)
         pipe.send(answer)
+
+
+def _on_device(device: str, error: DeepMRSegError) -> DeepMRSegError:
+    """The same error with the name of its device before it."""
+    named = type(error)(f"on {device}, {error}")
+    for note in error.__notes__:
+        named.add_note(note)
+    return named
 
 
 def _death(name: str, device: str, exit_code: int | None) -> ResourceError:

@@ -12,7 +12,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 engines=${DEEPMRSEG_ENGINES_DIR:-$here/../../.engines}
-wait_s=30
+wait_s=60
 
 fail() {
   echo "setup_slurm.sh: $*" >&2
@@ -97,7 +97,6 @@ PropagateResourceLimits=NONE
 ReturnToService=2
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
-KillWait=2
 MinJobAge=900
 DefMemPerCPU=1000
 NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 CPUs=4 RealMemory=$memory_mb

@@ -341,7 +341,8 @@ def test_an_image_runs_while_tmp_and_home_are_full(apptainer: Apptainer, from_ar
     ]
     fill = 'head -c 1G /dev/zero >/tmp/full; ! echo no >/tmp/more && exec bids-deepmrseg "$@"'
     ended = apptainer.call(
-        *("apptainer", "exec", *CONTAINED, *mounts, SHARED / from_archive, "sh", "-c", fill, "sh"),
+        *("apptainer", "exec", *CONTAINED, *mounts, f"{SHARED / from_archive}"),
+        *("sh", "-c", fill, "sh"),
         *("/data", "/out", "participant", *TINY),
     )
     assert_segmented(ended, apptainer.shared / "out" / "full")

@@ -120,6 +120,11 @@ def outcomes_of(root: Path) -> dict[str, Outcome]:
     return {one.participant_id: one for one in read_status(latest / "status.tsv")}
 
 
+def log_of(root: Path) -> list[str]:
+    """The logs of all runs."""
+    return [file.read_text("utf-8") for file in (root / "out").glob("logs/*/run.log")]
+
+
 def statuses(root: Path) -> list[str]:
     """What became of the participants, in their order."""
     return [one.status for _, one in sorted(outcomes_of(root).items())]
@@ -350,6 +355,25 @@ def test_an_array_of_shards_then_the_group_level_then_one_shard_again(
     assert statuses_of_all_runs(root)["sub-2"] == ["failed", "done"]
     assert statuses_of_group(root) == dict.fromkeys(expected, "done")
     assert participants_of(root) == list(expected)
+
+
+def test_a_shard_that_is_told_to_end_tells_of_every_case(plain: Cluster, dataset: Path) -> None:
+    """By ``scancel`` here, which does what Slurm does at a time limit."""
+
+    def cancel() -> None:
+        wait_for(lambda: "write done" in "".join(log_of(dataset)))
+        plain.call("scancel", "--name=deepmrseg")
+
+    submit = write_array(dataset, "--slurm-max-jobs", "1", "--n-procs", "1")
+    with meanwhile(cancel):
+        (task,) = run_array(plain, *submit).values()
+    assert task["JobState"] == "CANCELLED"
+    became = outcomes_of(dataset)
+    assert sorted(became) == ["sub-1", "sub-2", "sub-3"]
+    assert sorted({one.status for one in became.values()}) == ["done", "failed"]
+    assert "the run was told to end (SIGTERM)" in "".join(log_of(dataset))
+    assert statuses_of_group(dataset) == {name: one.status for name, one in became.items()}
+    wait_for(lambda: processes_of(dataset) == [])
 
 
 def test_a_shard_that_runs_out_of_memory_loses_one_case_only(

@@ -56,6 +56,8 @@ class Obedient:
                 raise InputDataError("the scan is empty; copy it again")
             case "stumble":
                 raise KeyError("affine")
+            case "starve":
+                raise RuntimeError("CUDA error: out of memory")
             case "run short":
                 raise ResourceError("the memory of cuda:0 did not suffice")
             case "wait":

@@ -104,7 +104,8 @@ def test_errors_of_a_case_keep_class_sentence_and_worker(workers: Workers) -> No
 @pytest.mark.parametrize(
     ("order", "error", "sentence"),
     [
-        ("stumble", DeepMRSegError, "an unexpected KeyError stopped it"),
+        ("stumble", DeepMRSegError, "^on cuda:0, an unexpected KeyError stopped it"),
+        ("starve", ResourceError, "^on cuda:0, there was not enough memory"),
         ("run short", ResourceError, "memory of cuda:0 did not suffice"),
     ],
 )
@@ -113,8 +114,10 @@ def test_a_process_that_may_be_spoilt_makes_way_for_a_fresh_one(
 ) -> None:
     first = ask(workers, "answer")
     second = ask(workers, "answer")
-    with pytest.raises(error, match=sentence):
+    with pytest.raises(error, match=sentence) as caught:
         ask(workers, order)
+    if order != "run short":
+        assert any("in ask" in note for note in caught.value.__notes__)
     again = {ask(workers, "answer") for _ in range(4)}
     assert len(again) == 2
     assert again & {first, second} == {second}
