@@ -8,6 +8,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+TOLD_TO_END = (
+    "the run was told to end (SIGTERM), as at a time limit or when a job is cancelled; the same "
+    "command goes on where it stopped"
+)
+
 
 class RunEndedError(BaseException):
     """SIGTERM came; no failure of a node, so that nipype does not take it for one."""
@@ -20,25 +25,30 @@ def ending_in_order() -> Iterator[None]:
     Notes
     -----
     Slurm sends it at the time limit and when a job is cancelled or preempted, half a minute
-    (``KillWait``) before it kills; ``docker stop`` sends it ten seconds before.
+    (``KillWait``) before it kills; ``docker stop`` sends it ten seconds before. Where nipype runs
+    the node in this process, it makes an ordinary error of it, or passes it over.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only there can signals be handled
         return
-    before = signal.signal(signal.SIGTERM, _end)
+    told = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is not interrupted again
+        told.set()
+        raise RunEndedError(TOLD_TO_END)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except Exception as error:
+        if told.is_set():
+            raise RunEndedError(TOLD_TO_END) from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Raise, once: what follows is not to be interrupted again."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise RunEndedError(
-        "the run was told to end (SIGTERM), as at a time limit or when a job is cancelled; the "
-        "same command goes on where it stopped"
-    )
+    if told.is_set():
+        raise RunEndedError(TOLD_TO_END)
 
 
 def end_children() -> None:

@@ -68,3 +68,10 @@ def test_a_run_that_is_told_to_end_tells_of_every_case(tmp_path: Path, n_procs: 
     assert {one.status for one in outcomes} == {"done", "failed"}
     for one in outcomes:
         assert one.status == "done" or "was told to end (SIGTERM)" in one.reason
+
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as again:
+        _, said = again.communicate(timeout=LIMIT_S)
+    assert again.returncode == 0, said
+    assert "taken over from the work folder" in said
+    assert "4 done, 0 skipped, 0 failed" in said
+    assert not (tmp_path / "out" / "work").exists()
