@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class BaseImage:
 
 def run_setup(script: str) -> list[str]:
     """Lines that a setup script of this folder prints; an engine that was asked for must be had."""
-    done = subprocess.run([HERE / script], stdout=subprocess.PIPE, text=True, check=False)
+    env = os.environ | {"PYTHON": sys.executable}  # which surely has pip
+    done = subprocess.run([HERE / script], env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         pytest.fail(f"{script} ended with {done.returncode}: what it said is above", pytrace=False)
     return done.stdout.splitlines()
