@@ -170,7 +170,7 @@ def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _cgroup_paths(root: Path) -> dict[str, str]:
-    """This process's cgroup by the controllers of version 1; that of version 2 has no name."""
+    """Cgroup of this process by the controllers of version 1; that of version 2 has no name."""
     lines = _read(root / "proc" / "self" / "cgroup").splitlines()
     named = (line.split(":", 2) for line in lines if line.count(":") > 1)
     return {name: path for _, names, path in named for name in names.split(",")}
@@ -183,7 +183,7 @@ def _folders_down(mount: _Mount, path: str) -> Iterator[Path]:
     be one that is not below what is mounted: then the mounted folder is all that can be known.
     """
     yield mount.folder
-    below = posixpath.relpath(path, mount.top)
+    below = ".." if ".." in path.split("/") else posixpath.relpath(path, mount.top)
     folder = mount.folder
     for part in () if below == "." or below.startswith("..") else below.split("/"):
         folder = folder / part
