@@ -20,7 +20,7 @@ fail() {
 }
 
 install_packages() {
-  if command -v slurmctld slurmd munged sbatch setpriv > /dev/null; then
+  if type slurmctld slurmd munged sbatch setpriv > /dev/null 2>&1; then
     return
   fi
   [ "$(id -u)" = 0 ] || fail "only root can install Slurm"

@@ -21,7 +21,7 @@ n=$(($(find . -name 'job-*' | wc -l) + 1))
 case "$*" in
   *refused*) echo "sbatch: error: invalid account" >&2; exit 1 ;;
   *vanishing*) echo "half a word" > "${script%.sh}.$n.out" ;;
-  *) bash "$script" > "job-$n.out" 2>&1 & echo $! > "pid-$n" ;;
+  *) setsid bash "$script" > "job-$n.out" 2>&1 & echo $! > "pid-$n" ;;
 esac
 printf '%s\\n' "$@" > "job-$n"
 echo "Submitted batch job $n"
@@ -34,7 +34,7 @@ for file in pid-*; do
 done
 """,
     "scontrol": 'echo "JobId=$4 JobState=TIMEOUT Reason=TimeLimit TimeLimit=00:10:00"',
-    "scancel": 'echo "$@" > cancelled',
+    "scancel": 'echo "$@" > cancelled; for job; do kill -- "-$(cat "pid-$job")"; done',
 }
 
 
@@ -47,7 +47,7 @@ def wait_long(number: int, notes_dir: str, note_name: str) -> int:
     """Outlast the test, unless it is cancelled."""
     import time  # noqa: PLC0415 - nipype runs the text of this function, and nothing around it
 
-    time.sleep(3)
+    time.sleep(60)
     return number
 
 
