@@ -30,10 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_deepmrseg.imaging.nifti import read_grid
-from bids_deepmrseg.pipeline.handoff import locating_chain
-from bids_deepmrseg.pipeline.needs import estimate_memory_gb
-from bids_deepmrseg.records import Case
-from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
 
 SAMPLE_S = 0.2
 PR_SET_CHILD_SUBREAPER = 36
@@ -42,7 +38,7 @@ T1W_TASKS = ("brainmask", "deepbrain", "hippocampus")
 FLAIR_TASKS = ("flairbrain", "wml")
 COLUMNS = (
     "scan tasks n_threads probabilities device voxels spacing_mm wall_s others cpu_s "
-    "tree_gb process_gb estimate_gb exit_code n_cases"
+    "tree_gb process_gb exit_code n_cases"
 )
 DESCRIPTION = '{"Name": "Scans to measure", "BIDSVersion": "1.10.0"}'
 
@@ -146,19 +142,6 @@ def make_dataset(root: Path, scan: Scan, n_participants: int) -> Path:
     return root
 
 
-def estimated_gb(scan: Scan, tasks: tuple[str, ...], *, probabilities: bool) -> float:
-    """What the app expects the most demanding of the cases to need, locators included."""
-    needs = []
-    for name in tasks:
-        task = read_task(find_named_model_folder(name) / TASK_FILE)
-        scans = scan.files[: len(task.channels)]
-        case = Case(task=task, bids_dir=scan.files[0].parent, scans=scans, entities=())
-        needs.append(estimate_memory_gb(case, keep_probabilities=probabilities))
-        chain = locating_chain(case, None)
-        needs += [estimate_memory_gb(one, keep_probabilities=False) for one in chain]
-    return max(needs)
-
-
 def row(
     scan: Scan,
     tasks: tuple[str, ...],
@@ -174,13 +157,12 @@ def row(
         command = [sys.executable, "-m", "bids_deepmrseg", str(bids_dir), f"{folder}/out"]
         command += ["participant", *cpus, "--device", asked.device, *flags, "--task", *tasks]
         need = measure(command)
-    probabilities = "--write-probabilities" in flags
     grids = [read_grid(file) for file in scan.files]
     return (
         scan.name,
         "start" if "--dry-run" in flags else " ".join(tasks),
         str(n_threads),
-        "yes" if probabilities else "no",
+        "yes" if "--write-probabilities" in flags else "no",
         asked.device,
         " ".join("x".join(map(str, grid.shape)) for grid in grids),
         " ".join("x".join(f"{mm:.2f}" for mm in grid.spacing_mm) for grid in grids),
@@ -189,7 +171,6 @@ def row(
         f"{need.cpu_s:.1f}",
         f"{need.tree_gb:.2f}",
         f"{need.process_gb:.2f}",
-        f"{estimated_gb(scan, tasks, probabilities=probabilities):.2f}",
         str(need.exit_code),
         str(n_cases),
     )

@@ -19,6 +19,7 @@ from bids_deepmrseg.tasks import Task
 NEEDS_FILE = Path(__file__).parents[1] / "data" / "needs.toml"
 UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
+NATIVE_BYTES = 32  # per voxel of the first scan, as labels are brought back to it
 REGISTERED_BYTES = 40  # per voxel of every scan that is laid upon another
 UNREADABLE_MVOXELS = 16.8  # a cube of 256 voxels
 
@@ -187,7 +188,7 @@ def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
     Notes
     -----
     Counts the arrays that are alive at the same time in prepare, segment and restore; an upper
-    bound, checked against the peak of real runs.
+    bound of all peaks in docs/benchmarks/needs.tsv, which a test checks.
     """
     try:
         grids = [_grid_of(scan) for scan in case.scans]
@@ -204,7 +205,8 @@ def _bytes(task: Task, grid: Grid) -> float:
     n_native = math.prod(grid.shape)
     n_cubic = n_native * grid.voxel_volume_mm3 / task.spacing_mm**3
     n_model = min(n_cubic, math.prod(task.extent_mm) / task.spacing_mm**3)
-    return 24 * n_native + 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
+    framed = 4 * n_cubic * (2 + len(task.channels)) + 8 * n_model * task.n_classes
+    return NATIVE_BYTES * n_native + framed
 
 
 def _bytes_of_brain(task: Task, grids: list[Grid]) -> float:
