@@ -12,7 +12,7 @@ from bids_deepmrseg.errors import DeepMRSegError, ResourceError
 from bids_deepmrseg.pipeline.asking import NetworkAnswer, Networks, Opener, Question
 from bids_deepmrseg.pipeline.child import end_with_parent, in_our_words
 
-END_S = 10.0  # for a process to end after it was told to
+END_S = 10.0  # for a process to end that has closed its side of the pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Worker:
     def answer(self, name: str, question: bytes) -> Said:
         """What the process says to a question, or how it died over it."""
         try:
+            if not self._process.is_alive():  # nobody's case: it had none
+                self.start()
             self._pipe.send_bytes(question)
             is_sound: bool = self._pipe.recv()
             return Said(self._pipe.recv_bytes(), is_sound=is_sound)
@@ -55,12 +57,9 @@ class Worker:
             return Said(pickle.dumps(death), is_sound=False)
 
     def end(self) -> None:
-        """End the process: it holds nothing that has to be saved."""
-        self._process.terminate()
-        self._process.join(END_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        """Kill the process: it holds nothing to be saved, and may have inherited to be deaf."""
+        self._process.kill()
+        self._process.join()
 
 
 def _work(pipe: Connection, device: str, n_threads: int, opener: Opener) -> None:

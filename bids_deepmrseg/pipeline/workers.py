@@ -139,9 +139,7 @@ class Workers:
                         worker.n_failures,
                     )
                     return
-                with suppress(
-                    OSError
-                ):  # then its next case is told of its end, and it is tried again
+                with suppress(OSError):  # tried again when it is its turn
                     worker.start()
             if self._waiting:
                 self._waiting.popleft().set_result(worker)

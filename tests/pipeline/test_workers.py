@@ -93,6 +93,15 @@ def test_a_worker_that_dies_fails_its_case_only(
     assert first not in again
 
 
+def test_a_worker_that_dies_without_a_case_fails_none(workers: Workers) -> None:
+    processes = [int(ask(workers, "answer").split()[1]) for _ in DEVICES]
+    os.kill(processes[0], signal.SIGKILL)
+    assert wait_for(lambda: not is_alive(processes[0]))
+    first, second = (ask(workers, "answer") for _ in DEVICES)
+    assert first.startswith("cuda:0")
+    assert second == f"cuda:1 {processes[1]}"
+
+
 def test_errors_of_a_case_keep_class_sentence_and_worker(workers: Workers) -> None:
     before = {ask(workers, "answer") for _ in DEVICES}
     for _ in range(2 * N_FAILURES_IN_A_ROW):
