@@ -54,13 +54,14 @@ WORKDIR /tmp
 ENTRYPOINT ["/usr/bin/tini", "-s", "--", "/opt/deepmrseg/bin/bids-deepmrseg"]
 CMD ["--help"]
 HEALTHCHECK --interval=5m --timeout=1m CMD ["/opt/deepmrseg/bin/bids-deepmrseg", "--version"]
-# What this image is; `make image` gives all three, and the results name the tag.
+# What this image is: `make image` gives all three, and results name the tag. Licences are those of the
+# code and of the weights of each task (NOTICE).
 ARG IMAGE_TAG=bids/deepmrseg
 ARG VERSION=""
 ARG REVISION=""
 ENV BIDS_DEEPMRSEG_DOCKER_TAG=${IMAGE_TAG}
 LABEL org.opencontainers.image.title="bids-deepmrseg" \
       org.opencontainers.image.description="BIDS App: segments brain MRI with DeepMRSeg and reports volumes" \
-      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-4.0 AND CC-BY-SA-4.0 AND CC-BY-NC-4.0" \
       org.opencontainers.image.version="${VERSION:-unknown}" \
       org.opencontainers.image.revision="${REVISION:-unknown}"
