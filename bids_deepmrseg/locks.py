@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -62,6 +63,8 @@ class Locks:
             self._descriptor = _open_present(self._file)
         except OSError as error:
             logger.debug("no locks in %s: %s", self._file, error)
+        mine = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _leave_to_parent(mine()))
         return self
 
     def __exit__(
@@ -101,6 +104,12 @@ class Locks:
         if self._descriptor is not None:
             _locked(self._descriptor, fcntl.F_UNLCK, _byte(name))
 
+    def forget(self) -> None:
+        """Close the file without giving anything back: another process still has it open."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
         """Hold a lock, waiting for it as long as others may reasonably need it."""
@@ -114,6 +123,12 @@ class Locks:
         finally:
             if taken:
                 self.give_back(name)
+
+
+def _leave_to_parent(locks: Locks | None) -> None:
+    """Keep a forked child from holding its parent's locks when that is dead."""
+    if locks is not None:
+        locks.forget()
 
 
 def _open_present(file: Path) -> int:

@@ -64,6 +64,31 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_killed_holder_does_not_go_on_holding_through_its_children(tmp_path: Path) -> None:
+    """Workers of a pool that was forked outlive their parent."""
+    script = (
+        "import os, pathlib, sys, time; from bids_deepmrseg.locks import Locks\n"
+        "with Locks(pathlib.Path(sys.argv[1])) as locks:\n"
+        "    locks.take('a'); child = os.fork()\n"
+        "    if not child: print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    orphan = int(holder.stdout.readline())
+    try:
+        with Locks(tmp_path) as locks:
+            assert not locks.take("a")
+            holder.kill()
+            holder.wait()
+            assert locks.take("a")
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        holder.stdout.close()
+
+
 def test_many_who_come_and_go_never_hold_the_same_name(tmp_path: Path) -> None:
     """Each adds one to a number, while the file for locks is made and taken away all the time."""
     script = (

@@ -75,11 +75,11 @@ def _run_cases(
     cases: tuple[Case, ...], claims: CaseClaims, settings: RunSettings, folder: Path
 ) -> tuple[Outcome, ...]:
     """Run the cases that no other run works on; what became of each, in their order."""
-    notes_dir, run_error = folder / NOTES_FOLDER, None
+    notes_dir = folder / NOTES_FOLDER
     elsewhere = replace(settings, work_dir=folder / APART)
-    for some, where in ((claims.shared, settings), (claims.apart, elsewhere)):
-        if some and not (run_error and settings.stop_on_first_crash):
-            run_error = _run_nodes(some, where, notes_dir, _nodes(some, where)) or run_error
+    both = ((claims.shared, settings), (claims.apart, elsewhere))
+    parts = [(some, of) for some, of in both if some]
+    run_error = _run_nodes(parts, settings, notes_dir) if parts else None
     taken = dict(claims.taken)
     return tuple(
         _row(case, "skipped", taken[case])
@@ -115,21 +115,23 @@ def _nodes(cases: tuple[Case, ...], settings: RunSettings) -> dict[str, tuple[Ca
 
 
 def _run_nodes(
-    cases: tuple[Case, ...],
-    settings: RunSettings,
-    notes_dir: Path,
-    nodes: dict[str, tuple[Case, str]],
+    parts: list[tuple[tuple[Case, ...], RunSettings]], settings: RunSettings, notes_dir: Path
 ) -> str | None:
-    """Run the nipype graphs; the last line of the first thing that went wrong, if anything did."""
+    """Run the nipype graphs; the last line of the first thing that went wrong, if anything did.
+
+    The parts of the run are cases with the settings that hold for them: their work folders differ.
+    """
     # nipype reads its environment when it is imported, so that has to wait until here
     from bids_deepmrseg.pipeline import workflow as nipype_side  # noqa: PLC0415 - see above
 
     choice = None if settings.use_plugin is None else read_plugin(settings.use_plugin)
-    progress = _progress(nodes, notes_dir)
+    all_cases = tuple(case for cases, _ in parts for case in cases)
+    progress = _progress(_nodes(all_cases, settings), notes_dir)
     first_error: str | None = None
-    for batch in nipype_side.batches(cases, settings):
+    batches = [(batch, of) for cases, of in parts for batch in nipype_side.batches(cases, of)]
+    for batch, of in batches:
         plugin = nipype_side.make_plugin(settings, choice, progress)
-        workflow = nipype_side.build_workflow(batch, settings, notes_dir)
+        workflow = nipype_side.build_workflow(batch, of, notes_dir)
         try:
             nipype_side.execute(workflow, plugin, verbosity=settings.verbosity)
         except Exception as error:
