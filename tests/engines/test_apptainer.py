@@ -152,7 +152,9 @@ def contained(apptainer: Apptainer, from_archive: str) -> tuple[Path, Ended, End
 def test_labels_tell_version_and_revision(apptainer: Apptainer, sif: str) -> None:
     told = apptainer.call("apptainer", "inspect", "--json", "--labels", SHARED / sif)
     labels = json.loads(told.stdout)["data"]["attributes"]["labels"]
-    assert labels[f"{LABEL}title"] == "bids-deepmrseg"
+    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    for name in ("title", "description", "licenses"):
+        assert f'{LABEL}{name}="{labels[LABEL + name]}"' in dockerfile
     assert (labels[f"{LABEL}version"], labels[f"{LABEL}revision"]) == (VERSION, REVISION)
 
 
