@@ -138,11 +138,17 @@ def test_an_unknown_user_without_home_network_or_tmp_gets_results(
         (app(raw, sandboxed_out, models, "--dry-run"), "2 to run, 0 left out"),
         (app(raw, sandboxed_out, models, "--n-procs", n_procs, "--omp-nthreads", "1"), ""),
         (app(raw, sandboxed_out, models, level="group"), "group_tiny.tsv"),
+        (
+            app(
+                raw, sandboxed_out, models, "--write-slurm-array", str(sandboxed_out / "logs/jobs")
+            ),
+            "submit.sh",
+        ),
     ):
         finished = in_sandbox(sandboxed_out, command, variables)
         assert finished.returncode == 0, finished.stderr
         assert expected in finished.stdout
-    (log_dir,) = (sandboxed_out / "logs").iterdir()
+    (log_dir,) = (file.parent for file in sandboxed_out.glob("logs/*/run.log"))
     assert [row["status"] for row in read_tsv(log_dir / "status.tsv")[1]] == ["done", "done"]
     written = list(sandboxed_out.rglob("*"))
     assert {(file.stat().st_uid, file.stat().st_gid) for file in written} == {(NOBODY, NOBODY)}

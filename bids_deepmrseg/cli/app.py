@@ -107,8 +107,11 @@ def _without_weights(task: Task, settings: RunSettings) -> tuple[Path, ...]:
 def _write_array(argv: Sequence[str]) -> int:
     """Write the scripts of an array job, and say what to do with them."""
     from bids_deepmrseg.cli.runlog import logging_to
-    from bids_deepmrseg.cli.slurm import read_array, write_array
+    from bids_deepmrseg.pipeline.environment import name_home
     from bids_deepmrseg.stages.describe import check_ours
+
+    name_home()
+    from bids_deepmrseg.cli.slurm import read_array, write_array
 
     array = read_array(argv)
     check_ours(array.settings.output_dir)
