@@ -20,6 +20,7 @@ NEEDS_FILE = Path(__file__).parents[1] / "data" / "needs.toml"
 UNKNOWN_MEMORY_GB = 1.0
 PYTHON_AND_TORCH_GB = 0.7
 NATIVE_BYTES = 32  # per voxel of the first scan, as labels are brought back to it
+KEPT_BYTES = 12  # per such voxel and label, background too, where probabilities are kept
 REGISTERED_BYTES = 40  # per voxel of every scan that is laid upon another
 UNREADABLE_MVOXELS = 16.8  # a cube of 256 voxels
 
@@ -196,7 +197,7 @@ def estimate_memory_gb(case: Case, *, keep_probabilities: bool) -> float:
         return UNKNOWN_MEMORY_GB
     n_bytes = _bytes_of_brain(case.task, grids) if case.task.within else _bytes(case.task, grids[0])
     if keep_probabilities:
-        n_bytes += 6 * math.prod(grids[0].shape) * case.task.n_classes
+        n_bytes += KEPT_BYTES * math.prod(grids[0].shape) * (1 + len(case.task.labels))
     return PYTHON_AND_TORCH_GB + n_bytes / 1e9
 
 
