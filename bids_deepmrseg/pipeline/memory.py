@@ -37,15 +37,23 @@ class MemoryWatch:
             if found:
                 self._held_gb = int(found[1]) / KIB_PER_GB
 
-    def tell(self, *, needed_gb: float) -> str:
-        """The rest of a sentence on a process that was killed by signal 9."""
-        held = "" if self._held_gb is None else f", it held {self._held_gb:.1f} GB when last seen"
+    def tell(self, *, needed_gb: float | None = None) -> str:
+        """The rest of a sentence on a process that was killed by signal 9.
+
+        Parameters
+        ----------
+        needed_gb
+            What it was expected to need, if that is known.
+        """
         limit_gb = memory_limit_gb(root=self._root)
-        fewer = "" if needed_gb > limit_gb else ", or run fewer cases at a time (--n-procs)"
-        return (
-            f"{self._cause()} about {needed_gb:.1f} GB are needed{held}, and {limit_gb:.1f} GB "
-            f"is the limit here; give the machine, container or job more{fewer}"
-        )
+        facts = [] if needed_gb is None else [f"about {needed_gb:.1f} GB are needed"]
+        if self._held_gb is not None:
+            facts.append(f"it held {self._held_gb:.1f} GB when last seen")
+        facts.append(f"{'and ' if facts else ''}{limit_gb:.1f} GB is the limit here")
+        is_too_large = needed_gb is not None and needed_gb > limit_gb
+        fewer = "" if is_too_large else ", or run fewer cases at a time (--n-procs)"
+        told = ", ".join(facts)
+        return f"{self._cause()} {told}; give the machine, container or job more{fewer}"
 
     def _cause(self) -> str:
         """Who killed it: a fact where the kernel counts its kills, a likelihood where not."""

@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection
 
 from bids_deepmrseg.errors import DeepMRSegError, ResourceError
 from bids_deepmrseg.pipeline.asking import NetworkAnswer, Networks, Opener, Question
-from bids_deepmrseg.pipeline.child import end_with_parent, in_our_words
+from bids_deepmrseg.pipeline.child import LOOK_EVERY_S, end_with_parent, in_our_words
+from bids_deepmrseg.pipeline.memory import MemoryWatch, become_first_victim
 
 END_S = 10.0  # for a process to end that has closed its side of the pipe
 
@@ -45,15 +46,19 @@ class Worker:
 
     def answer(self, name: str, question: bytes) -> Said:
         """What the process says to a question, or how it died over it."""
+        watch = MemoryWatch(self._process.pid)
         try:
             if not self._process.is_alive():  # nobody's case: it had none
                 self.start()
+                watch = MemoryWatch(self._process.pid)
             self._pipe.send_bytes(question)
+            while not self._pipe.poll(LOOK_EVERY_S):
+                watch.look()
             is_sound: bool = self._pipe.recv()
             return Said(self._pipe.recv_bytes(), is_sound=is_sound)
         except (EOFError, OSError):
             self._process.join(END_S)
-            death = _death(name, self.device, self._process.exitcode)
+            death = _death(name, self.device, self._process.exitcode, watch)
             return Said(pickle.dumps(death), is_sound=False)
 
     def end(self) -> None:
@@ -65,6 +70,7 @@ class Worker:
 def _work(pipe: Connection, device: str, n_threads: int, opener: Opener) -> None:
     """Body of a worker: answer questions until the run ends."""
     end_with_parent()
+    become_first_victim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the run ends its workers
     os.environ["OMP_NUM_THREADS"] = str(n_threads)  # torch reads it when it is imported
     networks: Networks | None = None
@@ -96,15 +102,12 @@ def _on_device(device: str, error: DeepMRSegError) -> DeepMRSegError:
     return named
 
 
-def _death(name: str, device: str, exit_code: int | None) -> ResourceError:
+def _death(name: str, device: str, exit_code: int | None, watch: MemoryWatch) -> ResourceError:
     """What to say of a worker that ended while it had a case."""
     worker = f"the process that runs the networks on {device}"
     if exit_code is None or exit_code >= 0:
         return ResourceError(f"{worker} ended with code {exit_code} while it had {name}")
-    killed = f"{worker} was killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
-    if -exit_code != signal.SIGKILL:
-        return ResourceError(f"{killed} while it had {name}")
-    return ResourceError(
-        f"{killed} while it had {name}; most likely memory ran out: give the machine, container "
-        "or job more, or run fewer cases at a time (--n-procs) or on fewer devices (--device)"
-    )
+    number = -exit_code
+    killed = f"{worker} was killed by signal {number} ({signal.Signals(number).name})"
+    told = watch.tell() if number == signal.SIGKILL else ""
+    return ResourceError(f"{killed} while it had {name}{told}")

@@ -86,7 +86,7 @@ def test_a_worker_that_dies_fails_its_case_only(
         ask(workers, order, name="sub-07_T1w tiny")
     assert f"the process that runs the networks on cuda:0 {sentence}" in str(caught.value)
     assert "while it had sub-07_T1w tiny" in str(caught.value)
-    assert ("most likely memory ran out" in str(caught.value)) is (order == "die")
+    assert ("GB is the limit here" in str(caught.value)) is (order == "die")
     again = {ask(workers, "answer") for _ in range(4)}
     assert len(again) == 2
     assert second in again

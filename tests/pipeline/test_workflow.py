@@ -128,7 +128,7 @@ def test_the_users_plugin_gets_its_arguments(tmp_path: Path) -> None:
     choice = PluginChoice("MultiProc", {"n_procs": 3, "memory_gb": 5})
     plugin = make_plugin(settings_of(tmp_path), choice, ignore)
     assert (plugin.processors, plugin.memory_gb) == (3, 5)
-    assert plugin.plugin_args["mp_context"] == "forkserver"
+    assert plugin.plugin_args["mp_context"] == "spawn"
     plugin.pool.shutdown()
 
 
