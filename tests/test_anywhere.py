@@ -15,7 +15,8 @@ from tests.commands import ONE_THREAD, REPOSITORY, app, environment
 from tests.makers import make_dataset, make_model_folder
 
 NOBODY = 12345  # no user has this number
-ALLOWED = ("/dev/null", "/dev/shm/", "/dev/tty")
+OOM_SCORE = "/proc/self/oom_score_adj"  # no file: tells the kernel whom to kill first
+ALLOWED = ("/dev/null", "/dev/shm/", "/dev/tty", OOM_SCORE)
 
 # imported by every Python process that finds it: tells of each file opened to be written
 RECORDER = """
