@@ -1,6 +1,7 @@
 """Task files and model folders: reading what a task is, and finding where its weights are."""
 
 import colorsys
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -199,6 +200,11 @@ def find_model_folders(models_dir: Path | None = None) -> tuple[Path, ...]:
     roots = (BUILTIN_MODELS,) if models_dir is None else (models_dir, BUILTIN_MODELS)
     if models_dir is not None and not models_dir.is_dir():
         raise WeightsError(f"--models-dir {models_dir} is not a folder")
+    if models_dir is not None and not os.access(models_dir, os.R_OK | os.X_OK):
+        raise WeightsError(
+            f"--models-dir {models_dir} may not be read by this user; let others read it "
+            "(chmod -R a+rX), or run as its owner"
+        )
     found: dict[str, Path] = {}
     for root in roots:
         for file in sorted(root.glob(f"*/{TASK_FILE}")):

@@ -12,6 +12,7 @@ from nibabel import orientations as nbo
 
 from bids_deepmrseg.imaging.grid import Grid
 from bids_deepmrseg.records import Case, Segmented
+from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.tasks import Label, Range, Region, Task
 
 if TYPE_CHECKING:
@@ -333,6 +334,23 @@ def make_case(bids_dir: Path, scan: str, *, task: Task | None = None) -> Case:
         bids_dir=bids_dir,
         scans=scans,
         entities=tuple((key, value) for key, _, value in pairs),
+    )
+
+
+def make_settings(
+    folder: Path, *, n_procs: int = 1, omp_nthreads: int = 1, device: str = "cpu"
+) -> RunSettings:
+    """A run with its folders side by side in one."""
+    return RunSettings(
+        bids_dir=folder / "bids",
+        output_dir=folder / "out",
+        work_dir=folder / "work",
+        models_dir=folder / "models",
+        analysis_level="participant",
+        run_id="20260101-000000_a",
+        n_procs=n_procs,
+        omp_nthreads=omp_nthreads,
+        device=device,
     )
 
 

@@ -1,5 +1,6 @@
 """Task files say what a task is, and folders where its weights are: read whole, or refused."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -328,3 +329,13 @@ def test_a_task_with_a_region_reads_back_equal(tmp_path: Path, trained_on: Train
     assert task.region is not None
     task = replace(task, region=replace(task.region, trained_on=trained_on, largest_mm=72.0))
     assert read_task(write_task(tmp_path, task)) == task
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_models_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o000)
+    try:
+        with pytest.raises(WeightsError, match="may not be read by this user"):
+            find_tasks(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)

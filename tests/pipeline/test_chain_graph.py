@@ -16,7 +16,7 @@ from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.aggregate import aggregate
 from bids_deepmrseg.stages.write import NIFTI_GZ
-from tests.makers import make_case, make_grid, open_nifti
+from tests.makers import make_case, make_grid, make_settings, open_nifti
 from tests.regions import make_chain, make_chain_models, make_dataset, make_truth
 
 SCANS = {"sub-01_T1w.nii.gz": "LAS", "sub-02_T1w.nii.gz": "RAS"}
@@ -26,14 +26,7 @@ WHOLE, SIDE, PART = make_chain()
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
     make_chain_models(tmp_path / "models")
-    return RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-    )
+    return make_settings(tmp_path)
 
 
 def cases_of(settings: RunSettings, *names: str) -> tuple[Case, ...]:

@@ -19,7 +19,7 @@ from bids_deepmrseg.records import Case
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.aggregate import aggregate
-from tests.makers import make_case, make_dataset, make_model_folder
+from tests.makers import make_case, make_dataset, make_model_folder, make_settings
 from tests.regions import make_chain, make_chain_models
 
 SCANS = ("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
@@ -28,14 +28,7 @@ WHOLE, SIDE, PART = make_chain()
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
-    return RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-    )
+    return make_settings(tmp_path)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import MIN_MEMORY_GB, RunSettings
 from bids_deepmrseg.stages.write import Provenance
 from tests.lesion_models import make_hull_task, make_sessions, make_spot_case, make_spot_models
-from tests.makers import make_case, make_dataset, make_model_folder, open_nifti
+from tests.makers import make_case, make_dataset, make_model_folder, make_settings, open_nifti
 from tests.pipeline import made_networks
 from tests.pipeline.made_networks import DieOnce, LookAround, MarkingWorkers, Meet, WaitForMark
 from tests.regions import make_dataset as make_dataset_with_blobs
@@ -37,16 +37,7 @@ SLURM = PluginChoice("SLURM", {})
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
-    return RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-        device="cpu,cpu",
-        n_procs=2,
-    )
+    return make_settings(tmp_path, device="cpu,cpu", n_procs=2)
 
 
 @pytest.fixture

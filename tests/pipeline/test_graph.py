@@ -26,20 +26,20 @@ from bids_deepmrseg.stages.restore import restore
 from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.stages.status import read_status
 from bids_deepmrseg.stages.write import write_case
-from tests.makers import make_case, make_dataset, make_model_folder, make_scan, open_nifti
+from tests.makers import (
+    make_case,
+    make_dataset,
+    make_model_folder,
+    make_scan,
+    make_settings,
+    open_nifti,
+)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
     make_model_folder(tmp_path / "models", views=("axial", "coronal"))
-    return RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-    )
+    return make_settings(tmp_path)
 
 
 def plan_of(settings: RunSettings, scans: dict[str, str]) -> Plan:

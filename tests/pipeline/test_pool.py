@@ -15,8 +15,7 @@ from bids_deepmrseg.pipeline.graph import run
 from bids_deepmrseg.pipeline.handoff import read_note
 from bids_deepmrseg.pipeline.pool import LastingPool
 from bids_deepmrseg.selection.plan import Plan
-from bids_deepmrseg.settings import RunSettings
-from tests.makers import make_case, make_dataset, make_model_folder
+from tests.makers import make_case, make_dataset, make_model_folder, make_settings
 
 LIMIT_S = 60
 
@@ -123,15 +122,7 @@ def test_no_case_is_lost_with_a_worker(tmp_path: Path, caplog: pytest.LogCapture
     names = [f"sub-{n}_T1w.nii.gz" for n in range(1, 3)]
     make_dataset(tmp_path / "bids", names)
     make_model_folder(tmp_path / "models")
-    settings = RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-        n_procs=2,
-    )
+    settings = make_settings(tmp_path, n_procs=2)
     plan = Plan(tuple(make_case(settings.bids_dir, name) for name in names), ())
     killer = threading.Thread(target=kill_a_worker)
     killer.start()

@@ -20,7 +20,7 @@ from bids_deepmrseg.stages.prepare import prepare, prepare_places
 from bids_deepmrseg.stages.restore import restore, restore_places
 from bids_deepmrseg.stages.segment import segment
 from bids_deepmrseg.stages.write import NIFTI_GZ
-from tests.makers import make_case, make_grid, open_nifti
+from tests.makers import make_case, make_grid, make_settings, open_nifti
 from tests.regions import make_dataset, make_locator, make_models, make_region_task, make_truth
 
 SCANS = {"sub-01_T1w.nii.gz": "oblique", "sub-02_T1w.nii.gz": "LAS"}
@@ -30,14 +30,7 @@ TASKS = (make_locator(), make_region_task())
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
     make_models(tmp_path / "models")
-    return RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-    )
+    return make_settings(tmp_path)
 
 
 def cases_of(settings: RunSettings, *, located_only: bool = False) -> tuple[Case, ...]:

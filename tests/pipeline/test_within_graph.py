@@ -28,7 +28,7 @@ from tests.lesion_models import (
     make_spot_task,
     make_spots,
 )
-from tests.makers import make_case, make_grid, open_nifti
+from tests.makers import make_case, make_grid, make_settings, open_nifti
 
 SCANS = {"sub-01_FLAIR.nii.gz": "RAS", "sub-01_T1w.nii.gz": "LIA"}
 
@@ -36,14 +36,7 @@ SCANS = {"sub-01_FLAIR.nii.gz": "RAS", "sub-01_T1w.nii.gz": "LIA"}
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
     make_spot_models(tmp_path / "models")
-    return RunSettings(
-        bids_dir=tmp_path / "bids",
-        output_dir=tmp_path / "out",
-        work_dir=tmp_path / "work",
-        models_dir=tmp_path / "models",
-        analysis_level="participant",
-        run_id="20260101-000000_a",
-    )
+    return make_settings(tmp_path)
 
 
 def left_behind(settings: RunSettings, node: str) -> tuple[Segmented, Provenance]:

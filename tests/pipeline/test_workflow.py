@@ -15,23 +15,13 @@ from bids_deepmrseg.pipeline.workflow import (
 )
 from bids_deepmrseg.records import Case
 from bids_deepmrseg.settings import RunSettings
-from tests.makers import make_case, make_dataset, make_model_folder, make_task
+from tests.makers import make_case, make_dataset, make_model_folder, make_settings, make_task
 
 SCANS = ("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
 
 
 def settings_of(folder: Path, *, n_procs: int = 1, device: str = "cpu") -> RunSettings:
-    return RunSettings(
-        bids_dir=folder / "bids",
-        output_dir=folder / "out",
-        work_dir=folder / "work",
-        models_dir=folder / "models",
-        analysis_level="participant",
-        run_id="run",
-        n_procs=n_procs,
-        omp_nthreads=n_procs,
-        device=device,
-    )
+    return make_settings(folder, n_procs=n_procs, omp_nthreads=n_procs, device=device)
 
 
 @pytest.fixture
