@@ -331,11 +331,12 @@ def test_no_process_is_left_however_a_run_ends(
     make_dataset(settings.bids_dir, SCANS[:2])
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys\n"
+        "import signal, sys\n"
         "from bids_deepmrseg.cli.app import main\n"
         "from bids_deepmrseg.pipeline import devices\n"
         "from tests.pipeline.made_networks import WaitForMark\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
         "    devices.open_worker_networks = WaitForMark\n"
         "    sys.exit(main(sys.argv[1:]))\n",
         encoding="utf-8",
