@@ -59,6 +59,8 @@ HEALTHCHECK --interval=5m --timeout=1m CMD ["/opt/deepmrseg/bin/bids-deepmrseg",
 ARG IMAGE_TAG=bids/deepmrseg
 ARG VERSION=""
 ARG REVISION=""
+# podman would take ENV and LABEL from its cache, whatever the arguments say now; a RUN it does not.
+RUN : "${IMAGE_TAG} ${VERSION} ${REVISION}"
 ENV BIDS_DEEPMRSEG_DOCKER_TAG=${IMAGE_TAG}
 LABEL org.opencontainers.image.title="bids-deepmrseg" \
       org.opencontainers.image.description="BIDS App: segments brain MRI with DeepMRSeg and reports volumes" \

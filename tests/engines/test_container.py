@@ -158,6 +158,18 @@ def test_labels_tell_version_and_revision(podman: Podman) -> None:
     assert told["version"] == VERSION
 
 
+def test_a_label_is_not_that_of_an_earlier_build(podman: Podman, base_image: BaseImage) -> None:
+    """Nothing but the revision differs, so that all layers are in the cache."""
+    told = []
+    for number in ("1", "2"):
+        options = [*build_options(base_image), "--build-arg", f"REVISION={number}"]
+        podman.call("build", "--tag", "localhost/deepmrseg-label", *options, str(REPOSITORY))
+        what = ("image", "inspect", "--format", "{{json .Config.Labels}}")
+        labels = json.loads(podman.call(*what, "localhost/deepmrseg-label").stdout)
+        told.append(labels["org.opencontainers.image.revision"])
+    assert told == ["1", "2"]
+
+
 def test_another_version_than_that_of_the_code_is_not_built(
     podman: Podman, base_image: BaseImage
 ) -> None:
