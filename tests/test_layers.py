@@ -15,6 +15,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "settings", "locks", "imaging"}),
     frozenset({"records", "network", "taskfiles"}),
     frozenset({"selection", "derivatives"}),
+    frozenset({"entries"}),
     frozenset({"stages"}),
     frozenset({"pipeline", "evaluation"}),
     frozenset({"training"}),

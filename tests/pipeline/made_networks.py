@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from bids_deepmrseg.errors import InputDataError, ResourceError
@@ -76,8 +77,8 @@ class Broken:
         raise RuntimeError(f"CUDA error: {device} is busy or unavailable")
 
     def ask(self, question: Question) -> NetworkAnswer:
-        """Never asked."""
-        raise NotImplementedError
+        """Never asked: there is no such device."""
+        raise AssertionError(f"asked for {question.task.name} without a device")
 
 
 class _OfRun:
@@ -103,12 +104,10 @@ class DieOnce(_OfRun):
 
     def ask(self, question: Question) -> NetworkAnswer:
         """Die, unless some worker did before."""
-        try:
+        with suppress(FileExistsError):
             (self.folder / "died").touch(exist_ok=False)
-        except FileExistsError:
-            return super().ask(question)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise NotImplementedError
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().ask(question)
 
 
 class WaitForMark(_OfRun):
