@@ -49,6 +49,12 @@ class OutputError(DeepMRSegError):
     exit_code = os.EX_CANTCREAT
 
 
+class FileSystemError(DeepMRSegError):
+    """The file system refuses a file or folder; remedy: its permissions, or the disk."""
+
+    exit_code = os.EX_IOERR
+
+
 class ResourceError(DeepMRSegError):
     """Memory or a device did not suffice; remedy: give more, or use fewer processes."""
 

@@ -56,6 +56,27 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def may_be_read(folder: Path) -> bool:
+    """Whether this process may list a folder and open what lies in it.
+
+    Raises
+    ------
+    OSError
+        If it is no folder.
+
+    Notes
+    -----
+    Tried, not asked for: ``os.access`` answers for the real user without the capabilities that a
+    container's process may have.
+    """
+    try:
+        next(folder.iterdir(), None)
+        (folder / "..").stat()
+    except PermissionError:
+        return False
+    return True
+
+
 def write_text(file: Path, text: str) -> None:
     """Replace a file in one step, so that no reader ever sees half of it.
 

@@ -1,13 +1,13 @@
 """Task files and model folders: reading what a task is, and finding where its weights are."""
 
 import colorsys
-import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from bids_deepmrseg.errors import UsageError, WeightsError
+from bids_deepmrseg.files import may_be_read
 from bids_deepmrseg.tasks import (
     DIRECTIONS,
     LARGEST_PLACE_MM,
@@ -198,18 +198,26 @@ def find_model_folders(models_dir: Path | None = None) -> tuple[Path, ...]:
     A folder of ``models_dir`` replaces the built-in one of the same name.
     """
     roots = (BUILTIN_MODELS,) if models_dir is None else (models_dir, BUILTIN_MODELS)
-    if models_dir is not None and not models_dir.is_dir():
-        raise WeightsError(f"--models-dir {models_dir} is not a folder")
-    if models_dir is not None and not os.access(models_dir, os.R_OK | os.X_OK):
-        raise WeightsError(
-            f"--models-dir {models_dir} may not be read by this user; let others read it "
-            "(chmod -R a+rX), or run as its owner"
-        )
+    if models_dir is not None:
+        _check_models_dir(models_dir)
     found: dict[str, Path] = {}
     for root in roots:
         for file in sorted(root.glob(f"*/{TASK_FILE}")):
             found.setdefault(file.parent.name, file.parent)
     return tuple(found.values())
+
+
+def _check_models_dir(models_dir: Path) -> None:
+    """Refuse a folder of tasks that cannot be looked into."""
+    try:
+        is_open = may_be_read(models_dir)
+    except OSError as error:
+        raise WeightsError(f"--models-dir {models_dir} is not a folder") from error
+    if not is_open:
+        raise WeightsError(
+            f"--models-dir {models_dir} may not be read by this user; let others read it "
+            "(chmod -R a+rX), or run as its owner"
+        )
 
 
 def find_tasks(models_dir: Path | None = None) -> tuple[Task, ...]:

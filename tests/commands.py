@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+NOBODY = 12345  # no user has this number
 REPOSITORY = Path(__file__).resolve().parents[1]
 APP = (sys.executable, "-m", "bids_deepmrseg")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
@@ -22,3 +24,17 @@ def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """This process's variables, with changes; ``None`` for those to leave out."""
     variables: dict[str, str | None] = {**os.environ, **ONE_THREAD, **changes}
     return {name: value for name, value in variables.items() if value is not None}
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """Keep this process out of a folder, even if root runs it."""
+    user, mode = os.geteuid(), folder.stat().st_mode
+    folder.chmod(0o000)
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)

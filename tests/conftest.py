@@ -1,11 +1,15 @@
 """Fixtures that every test may ask for; what they make is in tests/makers.py."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.makers import make_dataset
+
+# as many threads as the runs that are compared: sums of torch differ in their last digits otherwise
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the same examples every time, however slow the machine
 settings.register_profile("laws", deadline=None, derandomize=True)

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.files import read_tsv
-from tests.commands import ONE_THREAD, REPOSITORY, app, environment
+from tests.commands import NOBODY, ONE_THREAD, REPOSITORY, app, environment
 from tests.makers import make_dataset, make_model_folder
 
-NOBODY = 12345  # no user has this number
 OOM_SCORE = "/proc/self/oom_score_adj"  # no file: tells the kernel whom to kill first
 ALLOWED = ("/dev/null", "/dev/shm/", "/dev/tty", OOM_SCORE)
 

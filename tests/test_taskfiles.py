@@ -1,6 +1,5 @@
 """Task files say what a task is, and folders where its weights are: read whole, or refused."""
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from bids_deepmrseg.taskfiles import (
     read_task,
 )
 from bids_deepmrseg.tasks import TRAINED_ON, Task, TrainedOn
+from tests.commands import closed
 from tests.makers import make_task, task_toml
 from tests.regions import make_region_task
 
@@ -331,11 +331,12 @@ def test_a_task_with_a_region_reads_back_equal(tmp_path: Path, trained_on: Train
     assert read_task(write_task(tmp_path, task)) == task
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_models_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o000)
-    try:
-        with pytest.raises(WeightsError, match="may not be read by this user"):
-            find_tasks(tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
+    with closed(tmp_path), pytest.raises(WeightsError, match="may not be read by this user"):
+        find_tasks(tmp_path)
+
+
+def test_a_file_is_no_models_folder(tmp_path: Path) -> None:
+    (tmp_path / "models").touch()
+    with pytest.raises(WeightsError, match="is not a folder"):
+        find_tasks(tmp_path / "models")

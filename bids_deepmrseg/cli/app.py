@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bids_deepmrseg.cli.parser import DEFAULT_WORK_FOLDER, PROG, parse, read_command
 from bids_deepmrseg.cli.slurm_flags import WRITE
-from bids_deepmrseg.errors import DeepMRSegError, UsageError, WeightsError
+from bids_deepmrseg.errors import DeepMRSegError, FileSystemError, UsageError, WeightsError
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.taskfiles import find_locator, find_model_folder, find_tasks, has_weights
 from bids_deepmrseg.tasks import Task
@@ -36,19 +36,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         class if the run could not start.
     """
     try:
-        given = sys.argv[1:] if argv is None else argv
-        if parse(given)[WRITE] is not None:
-            return _write_array(given)
-        settings, device = read_command(given)
-        if settings.analysis_level == "group":
-            return _group(settings)
-        return _print_plan(settings) if settings.dry_run else _participant(settings, device)
+        with _disk_in_words():
+            return _do(sys.argv[1:] if argv is None else argv)
     except DeepMRSegError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{PROG}: interrupted", file=sys.stderr)
         return EX_INTERRUPTED
+
+
+def _do(given: Sequence[str]) -> int:
+    """Do what the flags ask for."""
+    if parse(given)[WRITE] is not None:
+        return _write_array(given)
+    settings, device = read_command(given)
+    if settings.analysis_level == "group":
+        return _group(settings)
+    return _print_plan(settings) if settings.dry_run else _participant(settings, device)
+
+
+@contextlib.contextmanager
+def _disk_in_words() -> Iterator[None]:
+    """Make a sentence of what the file system refuses where nobody had a better one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        told = f"{error.filename}: {error.strerror}, for user {os.geteuid()}"
+        raise FileSystemError(f"{told}; check its permissions and the disk") from error
 
 
 def entry() -> None:
@@ -168,7 +185,8 @@ def _participant(settings: RunSettings, device: str) -> int:
     check_ours(settings.output_dir)
     with logging_to(settings.log_dir, verbosity=settings.verbosity):
         try:
-            return _segment_all(settings, tasks)
+            with _disk_in_words():
+                return _segment_all(settings, tasks)
         except DeepMRSegError as error:
             logger.error("%s", error)  # noqa: TRY400 - the sentence says it; a traceback hides it
             return error.exit_code

@@ -142,12 +142,17 @@ def passing_folder(parent: Path) -> Iterator[None]:
 
 
 def name_home() -> None:
-    """Give a user without a home folder the name of one, since some libraries stop without."""
-    if not os.environ.get("HOME"):
-        with suppress(KeyError):
-            os.environ["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
-        if not os.environ.get("HOME"):
-            os.environ["HOME"] = NO_HOME
+    """Name a home folder that does not stop libraries, for users without one they may enter."""
+    home = os.environ.get("HOME")
+    with suppress(KeyError):
+        home = home or pwd.getpwuid(os.getuid()).pw_dir
+    try:
+        Path(f"{home}/..").stat()
+    except PermissionError:  # such as /root, kept from the environment of another user
+        home = None
+    except OSError:  # absent: libraries bear with that
+        pass
+    os.environ["HOME"] = home or NO_HOME
 
 
 def lead_libraries_to(folder: Path) -> None:
@@ -179,7 +184,10 @@ def lead_libraries_to(folder: Path) -> None:
 
 def _can_be_written(folder: str) -> bool:
     """Whether a variable names a folder in which files can be made."""
-    return Path(folder).is_absolute() and Path(folder).is_dir() and os.access(folder, os.W_OK)
+    try:
+        return Path(folder).is_absolute() and Path(folder).is_dir() and os.access(folder, os.W_OK)
+    except OSError:
+        return False
 
 
 def _set_environment(variables: dict[str, str]) -> None:

@@ -48,18 +48,30 @@ class Worker:
         """What the process says to a question, or how it died over it."""
         watch = MemoryWatch(self._process.pid)
         try:
-            if not self._process.is_alive():  # nobody's case: it had none
+            try:
+                self._hand_over(question, watch)
+            except (EOFError, OSError):  # it died while it had no case: nobody's fault
+                self.end()
                 self.start()
                 watch = MemoryWatch(self._process.pid)
-            self._pipe.send_bytes(question)
-            while not self._pipe.poll(LOOK_EVERY_S):
-                watch.look()
-            is_sound: bool = self._pipe.recv()
+                self._hand_over(question, watch)
+            is_sound: bool = self._hear(watch).recv()
             return Said(self._pipe.recv_bytes(), is_sound=is_sound)
         except (EOFError, OSError):
             self._process.join(END_S)
             death = _death(name, self.device, self._process.exitcode, watch)
             return Said(pickle.dumps(death), is_sound=False)
+
+    def _hand_over(self, question: bytes, watch: MemoryWatch) -> None:
+        """Send a question and wait until the process has it."""
+        self._pipe.send_bytes(question)
+        self._hear(watch).recv()
+
+    def _hear(self, watch: MemoryWatch) -> Connection:
+        """The pipe when there is something in it, or nobody at its other end."""
+        while not self._pipe.poll(LOOK_EVERY_S):
+            watch.look()
+        return self._pipe
 
     def end(self) -> None:
         """Kill the process: it holds nothing to be saved, and may have inherited to be deaf."""
@@ -81,6 +93,7 @@ def _work(pipe: Connection, device: str, n_threads: int, opener: Opener) -> None
             question: Question = pipe.recv()
         except EOFError:
             return
+        pipe.send(None)  # from here on, a death is the case's
         answer: NetworkAnswer | DeepMRSegError
         is_sound = True
         try:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_deepmrseg.files import may_be_read
 from bids_deepmrseg.selection.names import listed, looks_like
 
 
@@ -49,7 +50,7 @@ def find_anat_folders(bids_dir: Path, subject: str) -> tuple[AnatFolder, ...]:
 def describe_subject(bids_dir: Path, subject: str, suffix: str) -> str:
     """What is there of a subject that has no usable scan, in words."""
     root = bids_dir / f"sub-{subject}"
-    if not os.access(root, os.R_OK | os.X_OK):
+    if not may_be_read(root):
         return f"sub-{subject}/ may not be read by this user"
     if elsewhere := find_elsewhere(root, suffix):
         files = listed([path.relative_to(bids_dir).as_posix() for path in elsewhere])

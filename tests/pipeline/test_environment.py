@@ -12,13 +12,16 @@ import pytest
 from bids_deepmrseg.errors import OutputError
 from bids_deepmrseg.pipeline.environment import (
     LIBRARY_FOLDERS,
+    NO_HOME,
     RUNS_FOLDER,
     USERS_FOLDERS,
     WORKFLOW_NAME,
     clean_work_dir,
+    name_home,
     passing_folder,
     run_folder,
 )
+from tests.commands import closed
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,17 @@ def test_a_home_or_scratch_that_cannot_be_written_is_replaced(
         assert Path(os.environ[variable]).is_relative_to(folder)
         assert Path(os.environ[variable]).is_dir()
     assert os.environ.get(variable) == value
+
+
+def test_a_home_that_may_not_be_entered_is_left_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "of-another-user"))
+    name_home()
+    assert os.environ["HOME"] == str(tmp_path / "of-another-user")
+    with closed(tmp_path):
+        name_home()
+    assert os.environ["HOME"] == NO_HOME
 
 
 @pytest.mark.parametrize("variable", USERS_FOLDERS)
