@@ -99,7 +99,7 @@ test-podman: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/test_container.py --engine container
 
 test-apptainer: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/test_apptainer.py --engine apptainer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines/apptainer --engine apptainer
 
 test-container: test-podman test-apptainer
 

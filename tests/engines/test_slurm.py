@@ -1,79 +1,35 @@
 """A real Slurm runs the app: by nipype's plugin, and as jobs that run out of memory."""
 
-import os
 import re
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bids_deepmrseg.files import read_tsv
-from bids_deepmrseg.records import Outcome
-from bids_deepmrseg.stages.status import read_status
-from tests.makers import bids_path, make_dataset, make_model_folder, write_nifti
+from tests.engines.conftest import REPOSITORY
+from tests.engines.slurm.cluster import LIMIT_S, Cluster, cluster, meanwhile, run_array, wait_for
+from tests.engines.slurm.study import (
+    command_of,
+    damage,
+    log_of,
+    make_huge,
+    outcomes_of,
+    participants_of,
+    processes_of,
+    statuses,
+    statuses_of_all_runs,
+    statuses_of_group,
+    use_plugin,
+    write_array,
+)
+from tests.makers import bids_path, make_dataset, make_model_folder
 
 pytestmark = pytest.mark.engine("slurm")
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-LIMIT_S = 1200  # for machines with much else to do
 NAMES = ("sub-1_T1w.nii.gz", "sub-2_T1w.nii.gz", "sub-3_T1w.nii.gz")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Slurm that runs, and the environment in which its commands and the app find it."""
-
-    environment: dict[str, str]
-
-    def call(self, *command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end, whatever its exit code."""
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_S,
-        )
-
-    def jobs(self) -> dict[str, dict[str, str]]:
-        """What Slurm tells of all jobs of its life, by their names."""
-        shown = self.call("scontrol", "--oneliner", "show", "job").stdout.splitlines()
-        jobs = (dict(re.findall(r"(\w+(?:/\w+)?)=(\S*)", line)) for line in shown)
-        return {job["JobName"]: job for job in jobs if job}
-
-    def queue(self) -> list[str]:
-        """Names of the jobs that wait or run."""
-        return self.call("squeue", "--noheader", "--format=%j").stdout.split()
-
-
-@contextmanager
-def cluster(kind: str) -> Iterator[Cluster]:
-    """A Slurm of its own; it ends with this process, even if that is killed."""
-    command = [str(HERE / "setup_slurm.sh"), "run", kind]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as daemons:
-        assert daemons.stdout is not None
-        assert daemons.stdin is not None
-        name, _, file = daemons.stdout.readline().strip().partition("=")
-        if name != "SLURM_CONF":
-            pytest.fail("Slurm did not start: what it said is above", pytrace=False)
-        paths = {"SLURM_CONF": file, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        try:
-            yield Cluster({**os.environ, **paths})
-        finally:
-            daemons.stdin.close()
-            assert daemons.wait(LIMIT_S) == 0
 
 
 @pytest.fixture(scope="module")
@@ -97,136 +53,6 @@ def dataset(tmp_path: Path) -> Path:
     make_dataset(root / "bids", NAMES)
     make_model_folder(root / "models")
     return root
-
-
-def use_plugin(root: Path, arguments: str) -> tuple[str, ...]:
-    """Flags that run the nodes as jobs."""
-    file = root / "plugin.yml"
-    file.write_text(f"plugin: SLURM\nplugin_args: {{poll_s: 0.5, {arguments}}}\n", "utf-8")
-    return ("--use-plugin", str(file))
-
-
-def command_of(root: Path, *flags: str, task: str = "tiny") -> tuple[str, ...]:
-    """The app, for the participants of a dataset."""
-    folders = (str(root / "bids"), str(root / "out"), "participant")
-    models = ("--models-dir", str(root / "models")) if task == "tiny" else ()
-    own = (*models, "--task", task, "-w", str(root / "work"))
-    return (sys.executable, "-m", "bids_deepmrseg", *folders, *own, *flags)
-
-
-def outcomes_of(root: Path) -> dict[str, Outcome]:
-    """The latest run's table of status, by participant."""
-    latest = max((root / "out" / "logs").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
-    return {one.participant_id: one for one in read_status(latest / "status.tsv")}
-
-
-def log_of(root: Path) -> list[str]:
-    """The logs of all runs."""
-    return [file.read_text("utf-8") for file in (root / "out").glob("logs/*/run.log")]
-
-
-def statuses(root: Path) -> list[str]:
-    """What became of the participants, in their order."""
-    return [one.status for _, one in sorted(outcomes_of(root).items())]
-
-
-def damage(root: Path, name: str) -> None:
-    scan = root / "bids" / bids_path(name)
-    scan.write_bytes(scan.read_bytes()[:1000])
-
-
-def make_huge(root: Path, name: str) -> None:
-    """Put a scan in the place of another of which a copy with four bytes per voxel is 0.5 GB."""
-    scan = root / "bids" / bids_path(name)
-    scan.unlink()
-    data = np.zeros((500, 500, 500), np.uint8)
-    data[100:400, 100:400, 100:400] = 100
-    affine = np.diag([0.4, 0.4, 0.4, 1.0])
-    affine[:3, 3] = -100
-    write_nifti(scan.with_name(scan.name.removesuffix(".gz")), data, affine)
-
-
-def write_array(root: Path, *flags: str, task: str = "tiny") -> tuple[str, ...]:
-    """Let the app write the scripts of an array job; the command that sends them."""
-    scripts = root / "scripts"
-    command = command_of(root, "--write-slurm-array", str(scripts), *flags, task=task)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    subprocess.run(command, env=environment, check=True, timeout=LIMIT_S)
-    return ("bash", str(scripts / "submit.sh"))
-
-
-def array_tasks(cluster: Cluster) -> dict[int, dict[str, str]]:
-    """What Slurm tells of the shards of the latest array, by their index."""
-    shown = cluster.call("scontrol", "--oneliner", "show", "job").stdout.splitlines()
-    jobs = [dict(re.findall(r"(\w+(?:/\w+)?)=(\S*)", line)) for line in shown]
-    latest = max((int(job.get("ArrayJobId", 0)) for job in jobs), default=0)
-    return {int(job["ArrayTaskId"]): job for job in jobs if job.get("ArrayJobId") == str(latest)}
-
-
-def run_array(cluster: Cluster, *command: str) -> dict[int, dict[str, str]]:
-    """Send an array job, wait until it and the group level have ended; what Slurm tells of it."""
-    sent = cluster.call(*command)
-    assert sent.returncode == 0, sent.stderr
-    wait_for(lambda: cluster.queue() == [])
-    return array_tasks(cluster)
-
-
-def statuses_of_group(root: Path) -> dict[str, str]:
-    """By participant, what the table of the group level says."""
-    rows = read_tsv(root / "out" / "group_tiny.tsv")[1]
-    return dict(sorted((row["participant_id"], row["status"]) for row in rows))
-
-
-def participants_of(root: Path) -> list[str]:
-    """Participants of the output dataset, which are those with results."""
-    return [row["participant_id"] for row in read_tsv(root / "out" / "participants.tsv")[1]]
-
-
-def statuses_of_all_runs(root: Path) -> dict[str, list[str]]:
-    """By participant, what became of it in each run that had it."""
-    found: dict[str, list[str]] = {}
-    for folder in sorted((root / "out" / "logs").iterdir()):
-        for one in read_status(folder / "status.tsv"):
-            found.setdefault(one.participant_id, []).append(one.status)
-    return dict(sorted(found.items()))
-
-
-@contextmanager
-def meanwhile(action: Callable[[], None]) -> Iterator[None]:
-    """Do something beside what is waited for, and fail if that fails."""
-    failures: list[BaseException] = []
-
-    def act() -> None:
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    thread = threading.Thread(target=act)
-    thread.start()
-    yield
-    thread.join()
-    assert failures == []
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < end_s, "waited too long"
-        time.sleep(0.1)
-
-
-def processes_of(root: Path) -> list[str]:
-    """Command lines of all processes that have to do with a dataset."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if str(root) in line and int(file.parent.name) != os.getpid():
-            found.append(line)
-    return found
 
 
 def test_the_plugin_runs_nodes_as_jobs_and_tells_the_truth_of_a_broken_scan(
