@@ -1,4 +1,4 @@
-"""The app as a process of its own, as users start it."""
+"""The app as a process of its own, as users start it, and what processes are and may."""
 
 import os
 import sys
@@ -24,6 +24,15 @@ def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """This process's variables, with changes; ``None`` for those to leave out."""
     variables: dict[str, str | None] = {**os.environ, **ONE_THREAD, **changes}
     return {name: value for name, value in variables.items() if value is not None}
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process still runs; one that nobody waited for counts as ended."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @contextmanager

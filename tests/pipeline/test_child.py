@@ -12,6 +12,7 @@ import pytest
 
 from bids_deepmrseg.errors import DeepMRSegError, InputDataError, ResourceError
 from bids_deepmrseg.pipeline.child import THREAD_VARIABLES, run_in_child
+from tests.commands import is_alive
 
 
 def call(target: object, *arguments: object) -> object:
@@ -122,15 +123,6 @@ def test_other_errors_are_described_and_keep_their_traceback_as_a_note() -> None
 def test_a_lack_of_memory_is_a_matter_of_resources(sentence: str) -> None:
     with pytest.raises(ResourceError, match="not enough memory"):
         call(ask_for_too_much, sentence)
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process still runs; one that nobody waited for counts as ended."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_no_child_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bids_deepmrseg.stages.status import read_status
+from tests.commands import is_alive
 from tests.makers import make_dataset, make_model_folder
 
 LIMIT_S = 300
@@ -30,14 +31,6 @@ def descendants(process: int) -> list[int]:
         for child in map(int, file.read_text(encoding="ascii").split()):
             found += [child, *descendants(child)]
     return found
-
-
-def is_alive(process: int) -> bool:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def log_of(output_dir: Path) -> str:

@@ -12,21 +12,15 @@ from bids_deepmrseg.records import Case
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.taskfiles import TASK_FILE, find_named_model_folder, read_task
-from tests.makers import make_case, make_dataset
+from tests.makers import make_case, make_dataset, make_settings
 
 BUILT_IN = ("brainmask", "deepbrain", "hippocampus")
 
 
 def settings_of(folder: Path, *, n_procs: int = 2, n_threads: int = 1) -> RunSettings:
-    return RunSettings(
-        bids_dir=folder / "bids",
-        output_dir=folder / "out",
-        work_dir=folder / "work",
-        analysis_level="participant",
-        run_id="run",
-        n_procs=n_procs,
-        omp_nthreads=n_threads,
-    )
+    """A run of shipped tasks."""
+    made = make_settings(folder, n_procs=n_procs, omp_nthreads=n_threads)
+    return replace(made, models_dir=None)
 
 
 def plan_of(folder: Path, n: int, *tasks: str) -> Plan:

@@ -18,8 +18,8 @@ import pytest
 from bids_deepmrseg.errors import DeepMRSegError, InputDataError, ResourceError
 from bids_deepmrseg.pipeline.asking import NetworksOfRun, Opener, socket_of
 from bids_deepmrseg.pipeline.workers import N_FAILURES_IN_A_ROW, Workers
+from tests.commands import is_alive
 from tests.pipeline.made_networks import Broken, Obedient, told, wait_for
-from tests.pipeline.test_child import is_alive
 
 DEVICES = ("cuda:0", "cuda:1")
 
