@@ -8,9 +8,10 @@ from pathlib import Path
 from bids_deepmrseg.derivatives import PROVENANCE_KEY
 from bids_deepmrseg.errors import InputDataError
 from bids_deepmrseg.files import ABSENT, JsonValue, read_json, read_tsv
-from bids_deepmrseg.records import WORKED_ON
+from bids_deepmrseg.records import UNTOLD, WORKED_ON
 
 URI_PREFIX = "bids:raw:"
+NO_NEWS = (WORKED_ON, UNTOLD)  # reasons that say nothing of the case itself
 CASE_COLUMNS = ("participant_id", "session_id", "run_id", "source")
 
 
@@ -86,7 +87,7 @@ def _entries(output_dir: Path) -> Iterator[Entry]:
     results = {entry.identity: entry for entry in _results(output_dir)}
     for identity, entry in results.items():
         said = latest.get(identity, entry)
-        if said.status == "done" or said.reason.startswith(WORKED_ON):
+        if said.status == "done" or said.reason.startswith(NO_NEWS):
             yield entry
         else:
             reason = f"an earlier result; in the latest run it {said.status}: {said.reason}"
@@ -148,7 +149,7 @@ def _latest_outcomes(output_dir: Path) -> dict[tuple[str, ...], Entry]:
     for file in sorted(output_dir.glob("logs/*/status.tsv")):
         for row in read_tsv(file)[1]:
             entry = _outcome(row, file)
-            if not entry.reason.startswith(WORKED_ON):
+            if not entry.reason.startswith(NO_NEWS):
                 latest[entry.identity] = entry
             else:
                 latest.setdefault(entry.identity, entry)

@@ -16,6 +16,7 @@ from bids_deepmrseg.tasks import Label, Place, Task
 Status = Literal["done", "skipped", "failed"]
 Rows = tuple[tuple[float, ...], ...]
 WORKED_ON = "another run is working on it"  # why a case is skipped, not what is wrong with it
+UNTOLD = "the run has not told what became of it"  # it goes on still, or was killed outright
 PLACE_PREPROCESSING = "place-1"  # as imaging.head.PREPROCESSING, for tasks with a region
 BRAIN_PREPROCESSING = "within-brain-1"  # the same, for tasks within a brain
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from bids_deepmrseg.pipeline.handoff import (
     read_note,
 )
 from bids_deepmrseg.pipeline.plugin import read_plugin
-from bids_deepmrseg.records import Case, Outcome, Status
+from bids_deepmrseg.records import UNTOLD, Case, Outcome, Status
 from bids_deepmrseg.selection.plan import Plan
 from bids_deepmrseg.settings import RunSettings
 from bids_deepmrseg.stages.describe import write_citations, write_dataset_files
@@ -73,12 +73,23 @@ def run(plan: Plan, settings: RunSettings) -> tuple[Outcome, ...]:
         run_folder(settings.work_dir, settings.run_id) as folder,
         claim_cases(cases, settings) as claims,
     ):
+        write_status((*_untold(cases, claims), *plan.left_out), settings.log_dir)
         outcomes, stop = _run_cases(cases, claims, settings, folder)
         _describe_output(settings, code_version)
         write_status((*outcomes, *plan.left_out), settings.log_dir)
         if settings.clean_workdir and not (stop and stop.is_for_good):
             clean_work_dir(settings.work_dir, tuple(_nodes(claims.shared, settings)))
     return (*outcomes, *plan.left_out)
+
+
+def _untold(cases: tuple[Case, ...], claims: CaseClaims) -> Iterator[Outcome]:
+    """What the table says of a run that is killed outright: it cannot say it itself any more."""
+    taken = dict(claims.taken)
+    reason = f"{UNTOLD}: if it is not under way any more, it was killed; run the same command again"
+    for case in cases:
+        yield (
+            _row(case, "skipped", taken[case]) if case in taken else _row(case, "failed", reason)
+        )
 
 
 def _run_cases(
