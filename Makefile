@@ -25,7 +25,7 @@ help:
 	@echo "make lint    check style and format"
 	@echo "make types   check types"
 	@echo "make check   lint, types and test"
-	@echo "make clean   remove .venv, demo/ and caches"
+	@echo "make clean   remove .venv, demo/, .engines and caches"
 
 $(INSTALLED): pyproject.toml constraints.txt version
 	@echo "Installing into $(VENV), once; this takes some minutes ..."
@@ -117,4 +117,5 @@ check: lint types test
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	[ ! -d .engines ] || find .engines -xdev -delete  # never into what is mounted there
 	find bids_deepmrseg tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
