@@ -1,6 +1,7 @@
 """Imports point down between floors, and heavy libraries stay behind their fences."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,13 @@ def test_every_room_stands_on_a_floor() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py"}
     rooms |= {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     assert rooms - {"__init__"} - FLOOR.keys() == set()
+
+
+def test_the_plan_of_the_house_shows_every_room_on_its_floor() -> None:
+    plan = (PACKAGE.parent / "docs" / "decisions" / "0001-the-house.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", plan, re.MULTILINE)
+    drawn = {int(floor): frozenset(re.findall(r"`(\w+)`", rooms)) for floor, rooms in rows}
+    assert drawn == dict(enumerate(FLOORS[:-1]))  # no floor for __main__
 
 
 def test_only_the_command_line_prints() -> None:
