@@ -1,6 +1,7 @@
 """The command: light help, a plan on demand, and an exit code that agrees with the table."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def files_in(folder: Path) -> list[str]:
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 @pytest.mark.parametrize("start", [["-m", "bids_deepmrseg"], ["run.py"]])
 def test_help_and_version_need_nothing_heavy(start: list[str], flag: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *start, flag],
         cwd=REPOSITORY,
@@ -50,10 +52,12 @@ def test_help_and_version_need_nothing_heavy(start: list[str], flag: str) -> Non
         text=True,
         check=True,
     )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert "bids_deepmrseg" in imported
     assert imported & HEAVY == set()
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
     assert done.stdout.startswith("usage: bids-deepmrseg" if flag == "--help" else "bids-deepmrseg")
 
 
